@@ -1,0 +1,1 @@
+"""Domain types, ports, errors and settings. Knows nobody else of ours."""

@@ -1,0 +1,68 @@
+"""The settings of the whole platform, as one frozen tree.
+
+Nothing here reads the environment: `headrace.config` does that once, and hands every other object what it needs. Names
+and defaults are those of the contracts; the defaults run everything on a laptop with the embedded parts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LOOPBACK = "127.0.0.1"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSettings(_Frozen):
+    """How the embedded stream database runs."""
+
+    epoch_interval_ms: int = Field(
+        250, ge=1, description="Longest time between two barriers while there is input, milliseconds."
+    )
+    epoch_max_rows: int = Field(20_000, ge=1, description="A barrier is cut early when this many source rows are waiting.")
+    memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to the data folder.")
+    threads: int = Field(2, ge=1, description="DuckDB's worker threads.")
+    statement_timeout_seconds: float = Field(60.0, gt=0, description="A read that runs longer is interrupted.")
+
+
+class BrokerSettings(_Frozen):
+    """How the embedded broker runs."""
+
+    fsync: Literal["group", "interval", "never"] = Field(
+        "group", description="`group`: one fdatasync covers all waiting produce requests, before any is acknowledged."
+    )
+    fsync_interval_ms: int = Field(5, ge=0, description="Used by fsync = interval.")
+    segment_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    max_message_bytes: int = Field(8 * 1024 * 1024, ge=1024)
+
+
+class Settings(_Frozen):
+    """Everything that can be set. Each field is `HEADRACE_<NAME>` in the environment, nested ones with `__`."""
+
+    data_dir: Path = Field(Path(".headrace"), description="Holds all state.")
+    database_url: str = Field(f"postgresql://root@{LOOPBACK}:4566/dev", description="The stream database: ours or RisingWave.")
+    kafka: str = Field(f"{LOOPBACK}:9092", description="Bootstrap servers of the broker: ours or Kafka.")
+    udf_url: str = Field(f"http://{LOOPBACK}:8815", description="Where the stream database finds the UDF server.")
+    api_host: str = LOOPBACK
+    api_port: int = Field(8000, ge=0, le=65535)
+    catalog_type: Literal["jdbc", "rest"] = "jdbc"
+    catalog_uri: str | None = Field(None, description="Default: a SQLite file in the data folder (`jdbc:sqlite:PATH`).")
+    warehouse: str | None = Field(None, description="Default: the folder `warehouse` in the data folder.")
+    auth: Literal["development", "required"] = Field(
+        "development", description="`development`: loopback callers without credentials are tenant `default`."
+    )
+    engine: EngineSettings = EngineSettings()
+    broker: BrokerSettings = BrokerSettings()
+
+    @property
+    def resolved_warehouse(self) -> str:
+        return self.warehouse or str((self.data_dir / "warehouse").absolute())
+
+    @property
+    def resolved_catalog_uri(self) -> str:
+        return self.catalog_uri or f"jdbc:sqlite:{(self.data_dir / 'catalog.db').absolute()}"

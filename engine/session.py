@@ -1,0 +1,95 @@
+"""The page between the PostgreSQL wire and the engine: what a connection may ask, and what comes back.
+
+The wire decodes bytes into Python values and encodes Arrow columns into bytes; it knows types, but no SQL. The engine
+knows SQL, but no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from engine.sql.statements import Statement
+from engine.sql.types import SqlType
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of an answer."""
+
+    name: str
+    type: SqlType
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A bound statement.
+
+    Attributes:
+        statement: what was parsed.
+        parameters: the type of `$1`, `$2` ... as given by the client or inferred.
+        fields: columns of the answer; None when the statement returns no rows.
+    """
+
+    statement: Statement
+    parameters: tuple[SqlType, ...] = ()
+    fields: tuple[Field, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole answer of one statement; rows are already in memory, no transaction is open behind them.
+
+    Attributes:
+        tag: the command tag, e.g. `SELECT 3`, `INSERT 0 1`, `CREATE_TABLE`.
+        fields: columns, None when the statement returns no rows.
+        rows: one Arrow column a field, physical types as `SqlType.duckdb` has them (timestamptz is a naive UTC timestamp).
+        notices: texts for NoticeResponse.
+        parameters: changed run-time parameters for ParameterStatus.
+        transaction_status: `I` idle, `T` in a transaction, `E` in a failed one, after this statement.
+    """
+
+    tag: str
+    fields: tuple[Field, ...] | None = None
+    rows: pa.Table | None = None
+    notices: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    transaction_status: str = "I"
+
+
+class Session(Protocol):
+    """One client connection to the engine. All errors a client may see are `SqlError`."""
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Run-time parameters to announce at start-up: server_version, server_encoding, client_encoding, DateStyle ..."""
+        ...
+
+    def parse(self, sql: str) -> Sequence[Statement]:
+        """Split a simple query into its statements; an empty query is an empty sequence."""
+        ...
+
+    async def prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()) -> Prepared:
+        """Bind a statement; None asks for the type of that parameter to be inferred."""
+        ...
+
+    async def execute(self, prepared: Prepared, values: Sequence[object] = ()) -> Result:
+        """Run it with one Python value a parameter (None, bool, int, float, Decimal, str, bytes, date, time, datetime, timedelta, list)."""
+        ...
+
+    def cancel(self) -> None:
+        """Interrupt the statement that is running, if any. Called from another task."""
+        ...
+
+    async def close(self) -> None:
+        """Release cursors and everything else the connection held."""
+        ...
+
+
+class SessionFactory(Protocol):
+    """Opens a session, or raises `SqlError` with SQLSTATE 3D000 (no such database) or 28000 (no such user)."""
+
+    async def __call__(self, *, database: str, user: str, options: Mapping[str, str]) -> Session: ...
