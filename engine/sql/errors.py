@@ -33,7 +33,7 @@ class SqlError(HeadraceError):
             self.sqlstate = sqlstate
 
 
-class SyntaxError_(SqlError):
+class SqlSyntaxError(SqlError):
     """The text is not SQL."""
 
     sqlstate = "42601"
