@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 LOOPBACK = "127.0.0.1"
 
@@ -55,6 +55,12 @@ class Settings(_Frozen):
     warehouse: str | None = Field(None, description="Default: the folder `warehouse` in the data folder.")
     auth: Literal["development", "required"] = Field(
         "development", description="`development`: loopback callers without credentials are tenant `default`."
+    )
+    api_keys: dict[str, SecretStr] = Field(
+        default={}, description="Development keys: tenant to key, as JSON. `Authorization: Bearer KEY` makes the caller that tenant."
+    )
+    api_allowed_origins: tuple[str, ...] = Field(
+        default=(), description="Web origins besides the API's own that may call it, e.g. `http://localhost:3000`."
     )
     engine: EngineSettings = EngineSettings()
     broker: BrokerSettings = BrokerSettings()
