@@ -1,0 +1,75 @@
+"""Brings Arrow rows into a table's schema, by column name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+
+from core.errors import InvalidInputError
+
+
+def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
+    """Return the rows with exactly the table's columns, types and order.
+
+    A column that the rows lack is filled from `constants`, else with NULL. Types are cast where nothing is lost; a timestamp
+    without time zone is taken as UTC. Rows come out in the table's sort order.
+
+    Args:
+        table: its current schema counts.
+        rows: any column order; columns of names that the table lacks are refused.
+        constants: values for columns that the rows lack; those that the table lacks are ignored.
+
+    Raises:
+        InvalidInputError: a column is unknown, cannot be cast, or is NULL or missing where the table requires a value.
+    """
+    schema = table.schema()
+    where = ".".join(table.name())
+    target = schema_to_pyarrow(schema, include_field_ids=False)
+    unknown = [name for name in rows.column_names if name not in target.names]
+    if unknown:
+        raise InvalidInputError(
+            f"columns `{', '.join(unknown)}` are not in the table",
+            where=where,
+            fix=f"The table has {', '.join(target.names)}. Rename them in the sink's query, or add them to the table.",
+        )
+    columns = [_column(field, rows, constants, where) for field in target]
+    return _sorted(table, pa.Table.from_arrays(columns, schema=target), schema)
+
+
+def _column(field: pa.Field, rows: pa.Table, constants: Mapping[str, Any], where: str) -> pa.ChunkedArray | pa.Array:
+    if field.name in rows.column_names:
+        column = rows.column(field.name)
+        try:
+            column = column if column.type == field.type else column.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InvalidInputError(
+                f"column `{field.name}` of type `{column.type}` does not fit the table's `{field.type}`: {error}",
+                where=where,
+                fix="Cast it in the sink's query, or change the table's column.",
+            ) from error
+    else:
+        value = constants.get(field.name)
+        column = pa.repeat(pa.scalar(value, field.type), rows.num_rows)
+    if not field.nullable and column.null_count:
+        raise InvalidInputError(
+            f"column `{field.name}` is NULL in {column.null_count} rows", where=where, fix="It is required."
+        )
+    return column
+
+
+def _sorted(table: Table, rows: pa.Table, schema: Schema) -> pa.Table:
+    order = [
+        (schema.find_column_name(field.source_id), "descending" if field.direction.name == "DESC" else "ascending")
+        for field in table.sort_order().fields
+        if isinstance(field.transform, IdentityTransform)
+    ]
+    if not order or rows.num_rows < 2:
+        return rows
+    return rows.take(pc.sort_indices(rows, sort_keys=order))
