@@ -1,0 +1,189 @@
+"""The Flight server that a stream database calls: the arrow-udf protocol, on loopback by default.
+
+`RisingWave` and the embedded engine open an exchange named after the function, write record batches of arguments, and read
+one batch of results for each. What concerns a row is an answer (`udfs.predict`); what concerns the server is a Flight error:
+*unavailable* when the same call may succeed later (the registry does not answer, the server is draining), so that the
+caller waits and tries again instead of taking it for a result.
+
+Actions: `health` answers a JSON object, `protocol_version` what arrow-udf clients ask first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+from arrow_udf import UdfServer, UserDefinedFunction
+
+from core.errors import HeadraceError, InvalidInputError, UnavailableError
+from core.settings import LOOPBACK
+from core.telemetry import span
+from udfs.predict import PredictFunction
+from udfs.sessions import ArtifactSource, ModelSessions
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5.0  # a batch takes milliseconds; a supervisor kills after ten seconds
+_PROTOCOL_VERSION = b"\x02"
+
+
+class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes no types
+    """Serves functions from the moment it is built, until `drain_and_stop`.
+
+    Args:
+        host: the address to bind.
+        port: 0 takes a free one; `port` says which.
+        functions: served under their own names.
+        health: gives what the action `health` answers, as a JSON object.
+    """
+
+    def __init__(
+        self, host: str, port: int, functions: list[UserDefinedFunction], health: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._idle = threading.Condition()
+        self._active_calls = 0
+        self._draining = False
+        self._health = health
+        try:
+            super().__init__(f"{host}:{port}")
+        except pa.ArrowException as problem:
+            raise UnavailableError(
+                f"cannot listen on `{host}:{port}`: {problem}", fix="Stop what uses the port, or choose another one."
+            ) from problem
+        self._functions = {function._name: function for function in functions}
+
+    def do_exchange(self, _context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # Any: Flight's own, untyped
+        """Answer each batch of arguments with one batch of results."""
+        function = self._must_get(descriptor)
+        writer.begin(function._result_schema)
+        for chunk in reader:
+            with self._call(), span("udf batch", function=function._name, rows=chunk.data.num_rows):
+                results = self._evaluate(function, chunk.data)
+            for result in results:
+                writer.write_batch(result)
+
+    def get_flight_info(self, _context: Any, descriptor: Any) -> Any:  # Any: as above
+        """The function's argument and result schema, concatenated."""
+        return self._make_flight_info(self._must_get(descriptor))
+
+    def list_actions(self, _context: Any) -> list[tuple[str, str]]:
+        return [("health", "State of the server as a JSON object."), ("protocol_version", "Version of the arrow-udf protocol.")]
+
+    def do_action(self, _context: Any, action: Any) -> Iterator[bytes]:  # Any: as above
+        if action.type == "protocol_version":
+            yield _PROTOCOL_VERSION
+        elif action.type == "health":
+            state = {"status": "draining" if self._draining else "ok", "functions": sorted(self._functions)}
+            yield json.dumps(state | self._health()).encode()
+        else:
+            raise flight.FlightServerError(f"unknown action `{action.type}`; there are `health` and `protocol_version`")
+
+    def drain_and_stop(self, timeout_seconds: float = DRAIN_SECONDS) -> bool:
+        """Refuse new batches, let the running ones end, then close.
+
+        Returns:
+            whether all running batches ended in time.
+        """
+        with self._idle:
+            self._draining = True
+            drained = self._idle.wait_for(lambda: self._active_calls == 0, timeout_seconds)
+        # An exchange that a client holds open without sending anything would keep `shutdown` waiting.
+        closing = threading.Thread(target=self.shutdown, daemon=True, name="udf-shutdown")
+        closing.start()
+        closing.join(timeout_seconds)
+        return drained
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._idle:
+            if self._draining:
+                raise flight.FlightUnavailableError("the UDF server is stopping; try again")
+            self._active_calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._active_calls -= 1
+                self._idle.notify_all()
+
+    def _evaluate(self, function: UserDefinedFunction, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        wanted = function._input_schema
+        if batch.num_columns != len(wanted):
+            raise flight.FlightServerError(
+                f"`{function._name}` takes {len(wanted)} arguments ({', '.join(wanted.names)}), got {batch.num_columns}"
+            )
+        try:
+            return list(function.eval_batch(batch))
+        except HeadraceError as problem:
+            logger.warning("batch not answered", extra={"function": function._name, "reason": str(problem)})
+            kind = flight.FlightUnavailableError if problem.retryable else flight.FlightServerError
+            raise kind(str(problem)) from problem
+        except OSError as problem:  # the registry's storage or network
+            logger.warning("batch not answered", extra={"function": function._name, "reason": str(problem)})
+            raise flight.FlightUnavailableError(f"a dependency does not answer: {problem}") from problem
+        except pa.ArrowInvalid as problem:
+            raise flight.FlightServerError(f"the arguments of `{function._name}` are of another type: {problem}") from problem
+        except Exception:
+            logger.exception("batch failed", extra={"function": function._name})
+            raise
+
+    def _must_get(self, descriptor: Any) -> UserDefinedFunction:  # Any: Flight's own, untyped
+        name = descriptor.path[0].decode() if descriptor.path else ""
+        found = self._functions.get(name)
+        if found is None:
+            raise flight.FlightServerError(f"there is no function `{name}`; there are {', '.join(sorted(self._functions))}")
+        return found
+
+
+def build_server(source: ArtifactSource, *, host: str = LOOPBACK, port: int = 8815, threads: int = 2) -> UdfFlightServer:
+    """A listening server with all functions.
+
+    Args:
+        source: the model registry.
+        host: the address to bind.
+        port: 0 takes a free one.
+        threads: how many model calls run at a time.
+    """
+    if threads < 1:
+        raise InvalidInputError(f"threads must be at least 1, got `{threads}`")
+    sessions = ModelSessions(source, threads=threads)
+    return UdfFlightServer(host, port, [PredictFunction(sessions)], lambda: {"models": sessions.loaded(), "threads": threads})
+
+
+def run(
+    source: ArtifactSource,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8815,
+    threads: int = 2,
+    on_ready: Callable[[int], None] = lambda _port: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Call it from the main thread.
+
+    Args:
+        on_ready: is told the port once calls are answered.
+    """
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    server = build_server(source, host=host, port=port, threads=threads)
+    try:
+        logger.info("udf server ready", extra={"host": host, "port": server.port})
+        on_ready(server.port)
+        stop.wait()
+        drained = server.drain_and_stop()
+        logger.info("udf server stopped", extra={"drained": drained})
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,155 @@
+"""ONNX sessions by `name@version`: loaded beside those that serve, checked, warmed, then shared.
+
+A version is immutable, so a loaded session never goes stale. A version that cannot be served (unknown, a pickle, corrupt)
+is a fact about the route and comes back as a typed failure; a registry that does not answer now is no fact about any row,
+so that exception passes through and the caller tries again.
+
+One thread budget holds for all sessions: each runs on the calling thread alone (its sums then have one order, whatever the
+load), and at most `threads` calls run at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from core.errors import HeadraceError, InvalidInputError, NotFoundError
+from udfs.artifact import Signature, read_signature
+from udfs.route import ModelKey, RowError
+
+logger = logging.getLogger(__name__)
+
+Float32 = npt.NDArray[np.float32]
+
+
+class ArtifactSource(Protocol):
+    """Knows the bytes of each model version. Adapter: `iceberg.registry.Registry`.
+
+    Raises NotFoundError for an unknown version, CorruptDataError when the bytes are not those that were registered.
+    """
+
+    def load_artifact(self, name: str, version: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A warmed session and its signature."""
+
+    key: ModelKey
+    signature: Signature
+    session: Any  # onnxruntime publishes no types
+
+    def probabilities(self, features: Float32) -> Float32:
+        """Run the model.
+
+        Args:
+            features: float32[batch, n_features], finite.
+
+        Returns:
+            float32[batch, n_classes].
+        """
+        return self.session.run(["probabilities"], {"features": features})[0]  # type: ignore[no-any-return]
+
+
+class ModelSessions:
+    """The sessions of one process.
+
+    Args:
+        source: where the artifacts come from.
+        threads: how many model calls may run at the same time, each on one thread.
+        capacity: how many sessions are kept; the one that was used least recently leaves first.
+    """
+
+    def __init__(self, source: ArtifactSource, *, threads: int = 2, capacity: int = 64) -> None:
+        self._source = source
+        self._budget = threading.BoundedSemaphore(threads)
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._loading: dict[ModelKey, threading.Lock] = {}
+        self._kept: OrderedDict[ModelKey, LoadedModel | RowError] = OrderedDict()
+
+    def get(self, key: ModelKey) -> LoadedModel | RowError:
+        """The session of a model version, or why it cannot be served.
+
+        Raises:
+            Exception: the registry does not answer; the same call may succeed later.
+        """
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+            gate = self._loading.setdefault(key, threading.Lock())
+        with gate:  # others that want this model wait here; those that want another one do not
+            with self._lock:
+                found = self._kept.get(key)
+            return found if found is not None else self._load_and_keep(key)
+
+    def run(self, model: LoadedModel, features: Float32) -> Float32:
+        """Run a model within the thread budget; shapes as `LoadedModel.probabilities`."""
+        with self._budget:
+            return model.probabilities(features)
+
+    def loaded(self) -> list[str]:
+        """Names of the models that are ready, as `name@version`, sorted."""
+        with self._lock:
+            return sorted(str(key) for key, kept in self._kept.items() if isinstance(kept, LoadedModel))
+
+    def _load_and_keep(self, key: ModelKey) -> LoadedModel | RowError:
+        try:
+            model: LoadedModel | RowError = load_model(key, self._source)
+        except NotFoundError:
+            # Not kept: the version may be registered a moment later.
+            return RowError("model_not_found", f"Model `{key}` is not in the registry.")
+        except HeadraceError as problem:
+            if problem.retryable:
+                raise
+            logger.warning("model refused", extra={"model": str(key), "reason": str(problem)})
+            model = RowError("model_rejected", f"Model `{key}` cannot be served: {problem}")
+        else:
+            logger.info("model ready", extra={"model": str(key)})
+        with self._lock:
+            self._kept[key] = model
+            while len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
+            self._loading.pop(key, None)
+        return model
+
+
+def load_model(key: ModelKey, source: ArtifactSource) -> LoadedModel:
+    """Fetch, check and warm one model version.
+
+    Raises:
+        HeadraceError: unknown, corrupt or unservable; `retryable` says whether later may be better.
+    """
+    artifact = source.load_artifact(key.model, key.version)
+    signature = read_signature(artifact, name=str(key))
+    model = LoadedModel(key, signature, _build_session(artifact, key))
+    try:
+        # Two rows of zeros: allocates what the first real call would, and proves that the shapes are what was declared.
+        answer = model.probabilities(np.zeros((2, signature.n_features), np.float32))
+    except Exception as problem:  # onnxruntime's exceptions share no base class of their own
+        raise InvalidInputError(f"model `{key}` fails on a row of zeros: {problem}") from problem
+    if answer.dtype != np.float32 or answer.shape != (2, len(signature.classes)):
+        raise InvalidInputError(
+            f"model `{key}` answers {answer.dtype}{list(answer.shape)} for 2 rows", fix="Give float32[batch, n_classes]."
+        )
+    return model
+
+
+def _build_session(artifact: bytes, key: ModelKey) -> Any:  # Any: onnxruntime publishes no types
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only; what matters is raised
+    try:
+        return ort.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # as above
+        raise InvalidInputError(f"model `{key}` cannot be loaded by onnxruntime: {problem}") from problem
