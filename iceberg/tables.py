@@ -282,9 +282,9 @@ DEFINITIONS: tuple[TableDefinition, ...] = (
 )
 
 
-def ensure_tables(catalog: Catalog) -> None:
-    """Create those of `DEFINITIONS` that are missing; may be run by several processes at once."""
-    for definition in DEFINITIONS:
+def ensure_tables(catalog: Catalog, definitions: Sequence[TableDefinition] = DEFINITIONS) -> None:
+    """Create those tables that are missing; may be run by several processes at once."""
+    for definition in definitions:
         schema = definition.schema()
         _ensure(
             catalog,
