@@ -1,4 +1,4 @@
-"""What an artifact must be before a session is built from it: plain, self-contained ONNX of a known signature.
+"""What an artifact must be before a session is built from it: plain ONNX (`iceberg.onnx_guard`) of one signature.
 
 The signature is the same for every model, so that the router can average any members:
 
@@ -7,23 +7,21 @@ The signature is the same for every model, so that the router can average any me
     metadata_props         headrace.classes  = JSON list of class names, in the order of the columns of `probabilities`
                            headrace.positive = the class whose probability is the score (two-class models only)
 
-A pickle executes code when it is read, so it is refused by its first bytes and never opened. Operators outside the ONNX
-standard and tensors in files beside the model are refused too: they would load libraries or read paths of the author's
-choice.
+Other outputs may stand beside `probabilities`; they are not computed.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 
 from core.errors import InvalidInputError
+from iceberg.onnx_guard import Tensor, check_onnx
 
-MAX_BYTES = 256 * 1024 * 1024  # far above any model that answers within a stream's latency budget on a CPU
-_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+CLASSES = "headrace.classes"
+POSITIVE = "headrace.positive"
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,15 @@ def read_signature(artifact: bytes, *, name: str) -> Signature:
     Raises:
         InvalidInputError: it is a pickle, too large, no ONNX, not self-contained, or of another signature.
     """
-    if artifact[:1] == b"\x80" or artifact[:2] == b"PK":
+    graph = check_onnx(artifact, where=name)
+    if [value.name for value in graph.inputs] != ["features"] or "probabilities" not in {value.name for value in graph.outputs}:
         raise InvalidInputError(
-            f"model `{name}` is a pickle or an archive, not ONNX",
-            fix="Export it with skl2onnx, or with one of learning.export; a pickle can run code and is never opened.",
+            f"model has inputs {[value.name for value in graph.inputs]} and outputs {[value.name for value in graph.outputs]}",
+            where=name,
+            fix="A model takes `features` float32[batch, n] and gives `probabilities` float32[batch, classes].",
         )
-    if len(artifact) > MAX_BYTES:
-        raise InvalidInputError(f"model `{name}` has {len(artifact)} bytes, more than the {MAX_BYTES} that are accepted")
-    try:
-        model = onnx.load_model_from_string(artifact)
-        onnx.checker.check_model(model)
-    except Exception as problem:  # protobuf and the checker raise whatever they like on hostile bytes
-        raise InvalidInputError(f"model `{name}` is no valid ONNX: {first_line(problem)}") from problem
-    foreign = sorted({entry.domain for entry in model.opset_import} - _STANDARD_DOMAINS)
-    if foreign or model.functions:
-        raise InvalidInputError(f"model `{name}` uses custom operators ({', '.join(foreign) or 'local functions'})")
-    if any(_has_external_data(graph) for graph in _graphs(model.graph)):
-        raise InvalidInputError(f"model `{name}` keeps tensors in other files", fix="Export it as one self-contained file.")
-    return _signature(model, name)
+    classes, positive = _read_classes(artifact, name)
+    return Signature(_width(graph.inputs[0], name), classes, positive)
 
 
 def first_line(problem: Exception) -> str:
@@ -70,45 +59,31 @@ def first_line(problem: Exception) -> str:
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
-def _graphs(graph: Any) -> list[Any]:  # Any: onnx's protobuf classes are untyped
-    """The graph and all graphs inside its If, Loop and Scan nodes."""
-    inner = [
-        found
-        for node in graph.node
-        for attribute in node.attribute
-        for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs)
-        for found in _graphs(body)
-    ]
-    return [graph, *inner]
-
-
-def _has_external_data(graph: Any) -> bool:  # Any: as above
-    constants = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in [*graph.initializer, *constants])
-
-
-def _signature(model: Any, name: str) -> Signature:  # Any: as above
-    inputs = [value for value in model.graph.input if value.name not in {tensor.name for tensor in model.graph.initializer}]
-    outputs = {value.name for value in model.graph.output}
-    if [value.name for value in inputs] != ["features"] or "probabilities" not in outputs:
+def _width(features: Tensor, name: str) -> int:
+    if features.dtype != "float32" or len(features.shape) != 2 or features.shape[0] != -1 or features.shape[1] < 1:
         raise InvalidInputError(
-            f"model `{name}` has inputs {[value.name for value in inputs]} and outputs {sorted(outputs)}",
-            fix="A model takes `features` float32[batch, n] and gives `probabilities` float32[batch, classes].",
+            f"input `features` is {features.dtype}{list(features.shape)}",
+            where=name,
+            fix="Export it as float32[batch, n] with a free batch dimension and a fixed n.",
         )
-    tensor = inputs[0].type.tensor_type
-    dims = tensor.shape.dim
-    if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) != 2 or dims[0].dim_value or dims[1].dim_value < 1:
-        raise InvalidInputError(f"input `features` of model `{name}` must be float32 of shape [batch, n] with a free batch")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return features.shape[1]
+
+
+def _read_classes(artifact: bytes, name: str) -> tuple[tuple[str, ...], str | None]:
+    metadata = {entry.key: entry.value for entry in onnx.load_model_from_string(artifact).metadata_props}
     try:
-        classes = tuple(json.loads(metadata["headrace.classes"]))
+        classes = json.loads(metadata[CLASSES])
     except (KeyError, ValueError) as problem:
         raise InvalidInputError(
-            f"model `{name}` does not name its classes", fix="Set the metadata property headrace.classes to a JSON list."
+            "model does not name its classes", where=name, fix=f"Set the metadata property {CLASSES} to a JSON list of names."
         ) from problem
-    positive = metadata.get("headrace.positive")
-    if len(classes) < 2 or len(set(classes)) < len(classes) or not all(isinstance(label, str) for label in classes):
-        raise InvalidInputError(f"model `{name}` needs two or more distinct class names, has `{list(classes)}`")
-    if (len(classes) == 2) != (positive is not None) or (positive is not None and positive not in classes):
-        raise InvalidInputError(f"model `{name}`: headrace.positive must name one class of two, is `{positive}`")
-    return Signature(int(dims[1].dim_value), classes, positive)
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+        raise InvalidInputError(f"{CLASSES} is no list of names but `{metadata[CLASSES]}`", where=name)
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise InvalidInputError(f"model needs two or more distinct classes, has `{metadata[CLASSES]}`", where=name)
+    positive = metadata.get(POSITIVE)
+    if (len(classes) == 2) != (positive in classes) or (len(classes) > 2 and positive is not None):
+        raise InvalidInputError(
+            f"{POSITIVE} is `{positive}`", where=name, fix="It names one class of a two-class model, and is absent from others."
+        )
+    return tuple(classes), positive

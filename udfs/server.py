@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,8 +25,10 @@ import pyarrow.flight as flight
 from arrow_udf import UdfServer, UserDefinedFunction
 
 from core.errors import HeadraceError, InvalidInputError, UnavailableError
-from core.settings import LOOPBACK
+from core.settings import LOOPBACK, Settings
 from core.telemetry import span
+from iceberg.catalog import open_catalog
+from iceberg.registry import Registry
 from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
 
@@ -159,18 +162,30 @@ def build_server(source: ArtifactSource, *, host: str = LOOPBACK, port: int = 88
 
 
 def run(
-    source: ArtifactSource,
+    settings: Settings,
+    host: str,
+    port: int,
     *,
-    host: str = LOOPBACK,
-    port: int = 8815,
-    threads: int = 2,
+    threads: int | None = None,
     on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Call it from the main thread.
+    """Serve the models of the registry until SIGTERM or SIGINT, then drain. Call it from the main thread.
 
     Args:
-        on_ready: is told the port once calls are answered.
+        settings: say where the registry is.
+        host: the address to bind.
+        port: 0 takes a free one; `on_ready` is told which, once calls are answered.
+        threads: how many model calls run at a time; default: one for each processor.
     """
+    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    registry = Registry(catalog, settings.resolved_warehouse)
+    serve(registry, host=host, port=port, threads=threads or os.cpu_count() or 1, on_ready=on_ready)
+
+
+def serve(
+    source: ArtifactSource, *, host: str, port: int, threads: int, on_ready: Callable[[int], None] = lambda _port: None
+) -> None:
+    """As `run`, with any source of artifacts."""
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:

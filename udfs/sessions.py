@@ -20,11 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from core.errors import HeadraceError, InvalidInputError, NotFoundError
+from core.clock import Clock, SystemClock
+from core.errors import HeadraceError, InvalidInputError, NotFoundError, UnavailableError
 from udfs.artifact import Signature, read_signature
 from udfs.route import ModelKey, RowError
 
 logger = logging.getLogger(__name__)
+
+# A version may be registered, or its file restored, a moment later; looking it up reads a few files of the lakehouse.
+LOOK_AGAIN_SECONDS = 1.0
 
 Float32 = npt.NDArray[np.float32]
 
@@ -65,32 +69,34 @@ class ModelSessions:
         source: where the artifacts come from.
         threads: how many model calls may run at the same time, each on one thread.
         capacity: how many sessions are kept; the one that was used least recently leaves first.
+        clock: decides when a version that could not be served is looked up again.
     """
 
-    def __init__(self, source: ArtifactSource, *, threads: int = 2, capacity: int = 64) -> None:
+    def __init__(self, source: ArtifactSource, *, threads: int = 2, capacity: int = 64, clock: Clock | None = None) -> None:
         self._source = source
         self._budget = threading.BoundedSemaphore(threads)
         self._capacity = capacity
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._loading: dict[ModelKey, threading.Lock] = {}
-        self._kept: OrderedDict[ModelKey, LoadedModel | RowError] = OrderedDict()
+        self._ready: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
+        self._failed: dict[ModelKey, tuple[float, RowError]] = {}  # until when (monotonic seconds), and why
 
     def get(self, key: ModelKey) -> LoadedModel | RowError:
         """The session of a model version, or why it cannot be served.
 
         Raises:
-            Exception: the registry does not answer; the same call may succeed later.
+            UnavailableError: the registry does not answer; the same call may succeed later.
         """
         with self._lock:
-            found = self._kept.get(key)
+            found = self._find(key)
             if found is not None:
-                self._kept.move_to_end(key)
                 return found
             gate = self._loading.setdefault(key, threading.Lock())
         with gate:  # others that want this model wait here; those that want another one do not
             with self._lock:
-                found = self._kept.get(key)
-            return found if found is not None else self._load_and_keep(key)
+                found = self._find(key)
+            return found or self._load_and_keep(key)
 
     def run(self, model: LoadedModel, features: Float32) -> Float32:
         """Run a model within the thread budget; shapes as `LoadedModel.probabilities`."""
@@ -100,26 +106,36 @@ class ModelSessions:
     def loaded(self) -> list[str]:
         """Names of the models that are ready, as `name@version`, sorted."""
         with self._lock:
-            return sorted(str(key) for key, kept in self._kept.items() if isinstance(kept, LoadedModel))
+            return sorted(str(key) for key in self._ready)
+
+    def _find(self, key: ModelKey) -> LoadedModel | RowError | None:
+        ready = self._ready.get(key)
+        if ready is not None:
+            self._ready.move_to_end(key)
+            return ready
+        until, error = self._failed.get(key, (-1.0, None))
+        return error if self._clock.monotonic_seconds() < until else None
 
     def _load_and_keep(self, key: ModelKey) -> LoadedModel | RowError:
         try:
-            model: LoadedModel | RowError = load_model(key, self._source)
-        except NotFoundError:
-            # Not kept: the version may be registered a moment later.
-            return RowError("model_not_found", f"Model `{key}` is not in the registry.")
+            model = load_model(key, self._source)
         except HeadraceError as problem:
             if problem.retryable:
                 raise
+            known = not isinstance(problem, NotFoundError)
             logger.warning("model refused", extra={"model": str(key), "reason": str(problem)})
-            model = RowError("model_rejected", f"Model `{key}` cannot be served: {problem}")
-        else:
-            logger.info("model ready", extra={"model": str(key)})
+            error = RowError("model_rejected" if known else "model_not_found", f"Model `{key}` cannot be served: {problem}")
+            with self._lock:
+                self._failed[key] = (self._clock.monotonic_seconds() + LOOK_AGAIN_SECONDS, error)
+            return error
+        except Exception as problem:  # the storage's and catalog's own: nothing is known about the model
+            raise UnavailableError(f"model `{key}` cannot be fetched now: {problem}") from problem
+        logger.info("model ready", extra={"model": str(key)})
         with self._lock:
-            self._kept[key] = model
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
-            self._loading.pop(key, None)
+            self._failed.pop(key, None)
+            self._ready[key] = model
+            while len(self._ready) > self._capacity:
+                self._ready.popitem(last=False)
         return model
 
 
