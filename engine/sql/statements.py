@@ -68,6 +68,7 @@ class Format:
     format: str
     encode: str
     options: Mapping[str, str] = field(default_factory=dict)
+    key_encode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class CreateTable(Statement):
     format: Format | None = None
     if_not_exists: bool = False
     query: exp.Query | None = None
+    wildcard: bool = False
+    """`*` stands among the columns: all columns of the external schema."""
+    version_columns: tuple[str, ...] = ()
+    """WITH VERSION COLUMN: an overwrite happens only when these are not smaller."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class CreateSource(Statement):
     options: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
     if_not_exists: bool = False
+    wildcard: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,11 +162,12 @@ class CreateSink(Statement):
     options: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
     if_not_exists: bool = False
+    emit_on_window_close: bool = False
 
 
 @dataclass(frozen=True)
 class CreateFunction(Statement):
-    """CREATE FUNCTION ... AS ident USING LINK 'url', or LANGUAGE sql/python AS body."""
+    """CREATE FUNCTION ... AS ident USING LINK 'url', or LANGUAGE sql/python AS body; `RETURN e` has the body `SELECT e`."""
 
     name: ObjectName
     arguments: tuple[tuple[str | None, SqlType], ...]
@@ -178,6 +185,14 @@ class CreateFunction(Statement):
 class CreateSubscription(Statement):
     name: ObjectName
     source: ObjectName
+    options: Mapping[str, str] = field(default_factory=dict)
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
+class CreateSecret(Statement):
+    name: ObjectName
+    value: str = field(repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
     if_not_exists: bool = False
 
@@ -211,7 +226,11 @@ class Drop(Statement):
 
 @dataclass(frozen=True)
 class Alter(Statement):
-    """ALTER kind name action; `action` is one of rename, add column, drop column, swap, set schema, owner, set."""
+    """ALTER kind name action.
+
+    `action` is one of `rename`, `rename column`, `add column`, `drop column`, `swap`, `set schema`, `owner`, `set`, `set system`,
+    `refresh schema`, `connector`, `format`, `as`.
+    """
 
     kind: DropKind
     name: ObjectName
@@ -221,6 +240,14 @@ class Alter(Statement):
     column_name: str | None = None
     other: ObjectName | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    if_exists: bool = False
+    if_not_exists: bool = False
+    """ADD COLUMN IF NOT EXISTS."""
+    column_if_exists: bool = False
+    """DROP COLUMN IF EXISTS."""
+    cascade: bool = False
+    query: exp.Query | None = None
+    format: Format | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,505 @@
+"""Scalar expressions, by operator precedence, to sqlglot nodes.
+
+sqlglot's own expression parser is not used: it turns functions into nodes that lose the written name, rewrites operands
+(JSON paths, array offsets, intervals), orders some operators differently from PostgreSQL, and keeps no places.
+
+Precedence, loosest first: OR, AND, NOT, IS, comparison, LIKE/IN/BETWEEN, other operators, + -, * / %, ^, AT TIME ZONE,
+COLLATE, unary minus, [], ::, `.`.
+Source: PostgreSQL documentation, 4.1.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlglot import exp
+
+from engine.sql.errors import SqlSyntaxError
+from engine.sql.parser import calls, queries
+from engine.sql.parser.keywords import NO_PARENTHESES, NOT_A_COLUMN, RESERVED_FUNCTIONS
+from engine.sql.parser.stream import TokenStream, mark
+from engine.sql.parser.tokens import Token
+from engine.sql.parser.type_syntax import starts_literal, type_name
+
+OR, AND, NOT, IS, COMPARISON, LIKE, OTHER, ADDITIVE, MULTIPLICATIVE, POWER, AT, COLLATE, UNARY = range(1, 14)
+
+Build = Callable[[exp.Expression, exp.Expression], exp.Expression]
+
+
+def _binary(node: type[exp.Expression], *, negated: bool = False) -> Build:
+    def build(left: exp.Expression, right: exp.Expression) -> exp.Expression:
+        tree = node(this=left, expression=right)
+        return exp.Not(this=tree) if negated else tree
+
+    return build
+
+
+def _named(operator: str) -> Build:
+    return lambda left, right: exp.Operator(this=left, operator=operator, expression=right)
+
+
+_NAMED: Final = ("->", "->>", "#>", "#>>", "#-", "?", "?|", "?&", "@>", "<@", "@?", "@@", "&&", "^@", "<->", "<=>", "<#>")
+_BINARY: Final[dict[str, tuple[int, Build]]] = {
+    "=": (COMPARISON, _binary(exp.EQ)),
+    "<>": (COMPARISON, _binary(exp.NEQ)),
+    "!=": (COMPARISON, _binary(exp.NEQ)),
+    "<": (COMPARISON, _binary(exp.LT)),
+    "<=": (COMPARISON, _binary(exp.LTE)),
+    ">": (COMPARISON, _binary(exp.GT)),
+    ">=": (COMPARISON, _binary(exp.GTE)),
+    "||": (OTHER, _binary(exp.DPipe)),
+    "&": (OTHER, _binary(exp.BitwiseAnd)),
+    "|": (OTHER, _binary(exp.BitwiseOr)),
+    "#": (OTHER, _binary(exp.BitwiseXor)),
+    "<<": (OTHER, _binary(exp.BitwiseLeftShift)),
+    ">>": (OTHER, _binary(exp.BitwiseRightShift)),
+    "~": (OTHER, _binary(exp.RegexpLike)),
+    "~*": (OTHER, _binary(exp.RegexpILike)),
+    "!~": (OTHER, _binary(exp.RegexpLike, negated=True)),
+    "!~*": (OTHER, _binary(exp.RegexpILike, negated=True)),
+    "~~": (OTHER, _binary(exp.Like)),
+    "~~*": (OTHER, _binary(exp.ILike)),
+    "!~~": (OTHER, _binary(exp.Like, negated=True)),
+    "!~~*": (OTHER, _binary(exp.ILike, negated=True)),
+    "+": (ADDITIVE, _binary(exp.Add)),
+    "-": (ADDITIVE, _binary(exp.Sub)),
+    "*": (MULTIPLICATIVE, _binary(exp.Mul)),
+    "/": (MULTIPLICATIVE, _binary(exp.Div)),
+    "%": (MULTIPLICATIVE, _binary(exp.Mod)),
+    "^": (POWER, _binary(exp.Pow)),
+    **{operator: (OTHER, _named(operator)) for operator in _NAMED},
+}
+_PATTERNS: Final[dict[str, type[exp.Expression]]] = {"like": exp.Like, "ilike": exp.ILike}
+_NOT_FOLLOWERS: Final = ("like", "ilike", "similar", "between", "in")
+_INTERVAL_FIELDS: Final = ("year", "month", "day", "hour", "minute", "second")
+_CONSTANTS: Final = {"true": True, "false": False}
+_JSON_KINDS: Final = ("value", "array", "object", "scalar")
+
+
+def expression(stream: TokenStream, floor: int = OR) -> exp.Expression:
+    """Read one expression whose operators bind at least as tightly as `floor`."""
+    left = _prefix(stream)
+    last_level = 0
+    while True:
+        level = _infix_level(stream)
+        if level is None or level < floor:
+            return left
+        if level == last_level and level in (COMPARISON, LIKE):
+            raise stream.error()  # these do not associate: `a < b < c`
+        left = _infix(stream, left, level)
+        last_level = level
+
+
+def expressions(stream: TokenStream) -> list[exp.Expression]:
+    """A comma-separated list of at least one expression."""
+    items = [expression(stream)]
+    while stream.accept_symbol(","):
+        items.append(expression(stream))
+    return items
+
+
+# Operators between operands
+
+
+def _infix_level(stream: TokenStream) -> int | None:
+    token = stream.current
+    if token.kind == "operator":
+        known = _BINARY.get(token.value)
+        return known[0] if known else None
+    if token.kind != "word":
+        return None
+    match token.value:
+        case "or":
+            return OR
+        case "and":
+            return AND
+        case "is" | "isnull" | "notnull":
+            return IS
+        case "like" | "ilike" | "between" | "in":
+            return LIKE
+        case "similar":
+            return LIKE if stream.at("similar", "to") else None
+        case "not":
+            follower = stream.peek()
+            return LIKE if follower.kind == "word" and follower.value in _NOT_FOLLOWERS else None
+        case "at":
+            return AT if stream.at("at", "time", "zone") else None
+        case "collate":
+            return COLLATE
+        case "operator":
+            return OTHER if stream.at_symbol("(", 1) else None
+    return None
+
+
+def _infix(stream: TokenStream, left: exp.Expression, level: int) -> exp.Expression:
+    token = stream.advance()
+    if token.kind == "operator":
+        return mark(_BINARY[token.value][1](left, _right(stream, level)), token)
+    match token.value:
+        case "or":
+            return mark(exp.Or(this=left, expression=expression(stream, level + 1)), token)
+        case "and":
+            return mark(exp.And(this=left, expression=expression(stream, level + 1)), token)
+        case "is":
+            return mark(_is(stream, left), token)
+        case "isnull":
+            return mark(exp.Is(this=left, expression=exp.Null()), token)
+        case "notnull":
+            return mark(exp.Not(this=exp.Is(this=left, expression=exp.Null())), token)
+        case "at":
+            stream.expect("time", "zone")
+            return mark(exp.AtTimeZone(this=left, zone=expression(stream, level + 1)), token)
+        case "collate":
+            return mark(exp.Collate(this=left, expression=stream.identifier()), token)
+        case "operator":
+            return mark(_operator(stream, left), token)
+        case "not":
+            return mark(exp.Not(this=_predicate(stream, left, stream.advance())), token)
+    return _predicate(stream, left, token)
+
+
+def _right(stream: TokenStream, level: int) -> exp.Expression:
+    """The right operand of a symbol: an expression, or ANY/ALL/SOME over a query or an array."""
+    if stream.at_any("any", "all", "some") and stream.at_symbol("(", 1):
+        word = stream.advance()
+        over = _query_or_expression(stream)
+        return mark(exp.All(this=over) if word.value == "all" else exp.Any(this=over), word)
+    return expression(stream, level + 1)
+
+
+def _predicate(stream: TokenStream, left: exp.Expression, word: Token) -> exp.Expression:
+    match word.value:
+        case "between":
+            symmetric = stream.accept("symmetric")
+            if not symmetric:
+                stream.accept("asymmetric")
+            low = expression(stream, OTHER)
+            stream.expect("and")
+            high = expression(stream, OTHER)
+            node: exp.Expression = exp.Between(this=left, low=low, high=high, symmetric=symmetric or None)
+        case "in":
+            node = _in(stream, left)
+        case "similar":
+            stream.expect("to")
+            node = _escape(stream, exp.SimilarTo(this=left, expression=expression(stream, LIKE + 1)))
+        case _:
+            node = _escape(stream, _PATTERNS[word.value](this=left, expression=_right(stream, LIKE)))
+    return mark(node, word)
+
+
+def _escape(stream: TokenStream, pattern: exp.Expression) -> exp.Expression:
+    if not stream.accept("escape"):
+        return pattern
+    return exp.Escape(this=pattern, expression=expression(stream, LIKE + 1))
+
+
+def _in(stream: TokenStream, left: exp.Expression) -> exp.Expression:
+    if queries.at_parenthesised_query(stream):
+        return exp.In(this=left, query=exp.Subquery(this=queries.parenthesised_query(stream)))
+    stream.expect_symbol("(")
+    items = expressions(stream)
+    stream.expect_symbol(")")
+    return exp.In(this=left, expressions=items)
+
+
+def _is(stream: TokenStream, left: exp.Expression) -> exp.Expression:
+    negated = stream.accept("not")
+    token = stream.current
+    if stream.accept("distinct", "from"):
+        node = exp.NullSafeNEQ if not negated else exp.NullSafeEQ
+        return node(this=left, expression=expression(stream, IS + 1))
+    if stream.accept("null") or stream.accept("unknown"):
+        tree: exp.Expression = exp.Is(this=left, expression=exp.Null())
+    elif stream.at_any(*_CONSTANTS):
+        tree = exp.Is(this=left, expression=exp.Boolean(this=_CONSTANTS[stream.advance().value]))
+    elif stream.accept("json"):
+        kind = stream.advance().value.upper() if stream.at_any(*_JSON_KINDS) else None
+        tree = exp.Is(this=left, expression=exp.JSON(this=kind))
+    else:
+        raise stream.error()
+    return mark(exp.Not(this=mark(tree, token)), token) if negated else tree
+
+
+def _operator(stream: TokenStream, left: exp.Expression) -> exp.Expression:
+    """`a OPERATOR(pg_catalog.~) b`, which psql writes."""
+    stream.expect_symbol("(")
+    while stream.peek().kind == "operator" and stream.at_symbol(".", 1):
+        stream.identifier()
+        stream.advance()
+    token = stream.advance()
+    if token.kind != "operator" or token.value not in _BINARY:
+        raise stream.error(token)
+    stream.expect_symbol(")")
+    return _BINARY[token.value][1](left, _right(stream, OTHER))
+
+
+# Operators before an operand, and postfixes
+
+
+def _prefix(stream: TokenStream) -> exp.Expression:
+    token = stream.current
+    if token.kind == "operator":
+        match token.value:
+            case "-":
+                stream.advance()
+                return mark(exp.Neg(this=expression(stream, UNARY)), token)
+            case "+":
+                stream.advance()
+                return expression(stream, UNARY)
+            case "~":
+                stream.advance()
+                return mark(exp.BitwiseNot(this=expression(stream, OTHER + 1)), token)
+            case "@" | "|/" | "||/":
+                stream.advance()
+                function = {"@": "abs", "|/": "sqrt", "||/": "cbrt"}[token.value]
+                return mark(exp.Anonymous(this=function, expressions=[expression(stream, OTHER + 1)]), token)
+    if token.kind == "word" and token.value == "not":
+        stream.advance()
+        return mark(exp.Not(this=expression(stream, NOT)), token)
+    return _postfix(stream, _primary(stream))
+
+
+def _postfix(stream: TokenStream, operand: exp.Expression) -> exp.Expression:
+    while True:
+        token = stream.current
+        if stream.accept_symbol("::"):
+            operand = mark(exp.Cast(this=operand, to=type_name(stream)), token)
+        elif stream.accept_symbol("["):
+            operand = mark(_subscript(stream, operand), token)
+        elif stream.at_symbol(".") and isinstance(operand, (exp.Paren, exp.Dot, exp.Bracket, exp.Subquery)):
+            stream.advance()
+            field = mark(exp.Star(), stream.advance()) if stream.at_symbol("*") else stream.label()
+            operand = mark(exp.Dot(this=operand, expression=field), token)
+        else:
+            return operand
+
+
+def _subscript(stream: TokenStream, operand: exp.Expression) -> exp.Expression:
+    start = None if stream.at_symbol(":") else expression(stream)
+    if stream.accept_symbol(":"):
+        stop = None if stream.at_symbol("]") else expression(stream)
+        item: exp.Expression = exp.Slice(this=start, expression=stop)
+    else:
+        assert start is not None
+        item = start
+    stream.expect_symbol("]")
+    return exp.Bracket(this=operand, expressions=[item])
+
+
+# Operands
+
+
+def _primary(stream: TokenStream) -> exp.Expression:
+    token = stream.current
+    match token.kind:
+        case "number":
+            stream.advance()
+            return mark(exp.Literal.number(token.value), token)
+        case "string":
+            stream.advance()
+            return mark(exp.Literal.string(token.value), token)
+        case "parameter":
+            stream.advance()
+            return mark(exp.Parameter(this=exp.Literal.number(token.value)), token)
+        case "operator" if token.value == "(":
+            return _parenthesised(stream)
+        case "operator" if token.value == "|":
+            return _lambda(stream)
+        case "quoted":
+            return _reference(stream)
+        case "word":
+            return _word(stream, token)
+    raise stream.error()
+
+
+def _word(stream: TokenStream, token: Token) -> exp.Expression:
+    special = _SPECIAL.get(token.value)
+    if special is not None:
+        node = special(stream)
+        if node is not None:
+            return mark(node, token)
+    call = calls.special_call(stream)
+    if call is not None:
+        return call
+    if starts_literal(stream):
+        type_ = type_name(stream)
+        text = stream.current
+        literal = mark(exp.Literal.string(stream.string()), text)
+        return mark(exp.Cast(this=literal, to=type_), token)
+    if token.value in NO_PARENTHESES and not stream.at_symbol("(", 1) and not stream.at_symbol(".", 1):
+        stream.advance()
+        return mark(exp.Anonymous(this=token.value, expressions=[]), token)
+    if token.value in NOT_A_COLUMN and not (token.value in RESERVED_FUNCTIONS and stream.at_symbol("(", 1)):
+        raise stream.error()
+    return _reference(stream)
+
+
+def _reference(stream: TokenStream) -> exp.Expression:
+    """A column, `t.*`, or a call, with up to three qualifiers."""
+    first = stream.current
+    parts = [stream.label()]
+    while stream.at_symbol("."):
+        stream.advance()
+        if stream.at_symbol("*"):
+            star = mark(exp.Star(), stream.advance())
+            return mark(_column(star, parts, first), first)
+        parts.append(stream.label())
+    if stream.at_symbol("("):
+        return calls.call(stream, parts, first)
+    return mark(_column(parts[-1], parts[:-1], first), first)
+
+
+def _column(name: exp.Expression, qualifiers: list[exp.Identifier], first: Token) -> exp.Column:
+    if len(qualifiers) > 3:
+        written = ".".join(part.name for part in qualifiers)
+        raise SqlSyntaxError(f"improper qualified name (too many dotted names): {written}", position=first.position)
+    return exp.Column(this=name, **dict(zip(("table", "db", "catalog"), reversed(qualifiers), strict=False)))
+
+
+def _parenthesised(stream: TokenStream) -> exp.Expression:
+    token = stream.current
+    if queries.at_parenthesised_query(stream):
+        return mark(exp.Subquery(this=queries.parenthesised_query(stream)), token)
+    stream.advance()
+    items = expressions(stream)
+    stream.expect_symbol(")")
+    return mark(exp.Paren(this=items[0]) if len(items) == 1 else exp.Tuple(expressions=items), token)
+
+
+def _query_or_expression(stream: TokenStream) -> exp.Expr:
+    """`(SELECT ...)` or `(expression)`; the node without its parentheses."""
+    if queries.at_parenthesised_query(stream):
+        return queries.parenthesised_query(stream)
+    stream.expect_symbol("(")
+    node = expression(stream)
+    stream.expect_symbol(")")
+    return node
+
+
+def _lambda(stream: TokenStream) -> exp.Expression:
+    """`|a, b| body`; the parameters appear in the body as unqualified columns."""
+    token = stream.expect_symbol("|")
+    parameters = [stream.identifier()]
+    while stream.accept_symbol(","):
+        parameters.append(stream.identifier())
+    stream.expect_symbol("|")
+    return mark(exp.Lambda(this=expression(stream), expressions=parameters), token)
+
+
+# Words with a syntax of their own: each reads it, or returns None when the word is an ordinary name here
+
+
+def _constant(stream: TokenStream) -> exp.Expression:
+    return exp.Boolean(this=_CONSTANTS[stream.advance().value])
+
+
+def _null(stream: TokenStream) -> exp.Expression:
+    stream.advance()
+    return exp.Null()
+
+
+def _case(stream: TokenStream) -> exp.Expression:
+    stream.advance()
+    operand = None if stream.at("when") else expression(stream)
+    branches = []
+    while stream.at("when"):
+        token = stream.advance()
+        condition = expression(stream)
+        stream.expect("then")
+        branches.append(mark(exp.If(this=condition, true=expression(stream)), token))
+    if not branches:
+        raise stream.error()
+    default = expression(stream) if stream.accept("else") else None
+    stream.expect("end")
+    return exp.Case(this=operand, ifs=branches, default=default)
+
+
+def _cast(stream: TokenStream) -> exp.Expression:
+    stream.advance()
+    stream.expect_symbol("(")
+    operand = expression(stream)
+    stream.expect("as")
+    type_ = type_name(stream)
+    stream.expect_symbol(")")
+    return exp.Cast(this=operand, to=type_)
+
+
+def _exists(stream: TokenStream) -> exp.Expression | None:
+    if not stream.at_symbol("(", 1):
+        return None
+    stream.advance()
+    if not queries.at_parenthesised_query(stream):
+        stream.advance()
+        raise stream.error()
+    return exp.Exists(this=queries.parenthesised_query(stream))
+
+
+def _array(stream: TokenStream) -> exp.Expression:
+    stream.advance()
+    if queries.at_parenthesised_query(stream):
+        node = exp.Array(expressions=[queries.parenthesised_query(stream)])
+        node.meta["subquery"] = True
+        return node
+    stream.expect_symbol("[")
+    items = [] if stream.at_symbol("]") else expressions(stream)
+    stream.expect_symbol("]")
+    return exp.Array(expressions=items)
+
+
+def _row(stream: TokenStream) -> exp.Expression | None:
+    if not stream.at_symbol("(", 1):
+        return None
+    stream.advance()
+    stream.advance()
+    items = [] if stream.at_symbol(")") else expressions(stream)
+    stream.expect_symbol(")")
+    return exp.Tuple(expressions=items)
+
+
+def _map(stream: TokenStream) -> exp.Expression | None:
+    """`MAP {key: value, ...}`."""
+    if not stream.at_symbol("{", 1):
+        return None
+    stream.advance()
+    stream.advance()
+    keys: list[exp.Expression] = []
+    values: list[exp.Expression] = []
+    while not stream.at_symbol("}"):
+        keys.append(expression(stream))
+        stream.expect_symbol(":")
+        values.append(expression(stream))
+        if not stream.accept_symbol(","):
+            break
+    stream.expect_symbol("}")
+    return exp.Map(keys=exp.Array(expressions=keys), values=exp.Array(expressions=values))
+
+
+def _interval(stream: TokenStream) -> exp.Expression | None:
+    """`INTERVAL 'text' [field [TO field]]`; the text is kept as written."""
+    if stream.peek().kind != "string":
+        return None
+    stream.advance()
+    text = stream.current
+    literal = mark(exp.Literal.string(stream.string()), text)
+    unit: exp.Expression | None = None
+    if stream.at_any(*_INTERVAL_FIELDS):
+        unit = exp.Var(this=stream.advance().value.upper())
+        if stream.at("to") and stream.peek().value in _INTERVAL_FIELDS:
+            stream.advance()
+            unit = exp.IntervalSpan(this=unit, expression=exp.Var(this=stream.advance().value.upper()))
+    return exp.Interval(this=literal, unit=unit)
+
+
+_SPECIAL: Final[dict[str, Callable[[TokenStream], exp.Expression | None]]] = {
+    "array": _array,
+    "case": _case,
+    "cast": _cast,
+    "exists": _exists,
+    "false": _constant,
+    "interval": _interval,
+    "map": _map,
+    "null": _null,
+    "row": _row,
+    "true": _constant,
+}
