@@ -1,0 +1,1 @@
+"""The composition root: reads the environment, wires the parts, offers the command line."""

@@ -1,0 +1,88 @@
+"""`headrace serve`: one process in the foreground, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.context import DataDir, Lifeline, load_settings
+from headrace.lifeline import watch
+from headrace.ports import parse_address
+
+app = typer.Typer(no_args_is_help=True, help="Run one process in the foreground.")
+
+Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT to listen on; default: from the settings.")]
+
+
+@app.command()
+def broker(context: typer.Context, listen: Listen = None, data_dir: DataDir = None, lifeline: Lifeline = None) -> None:
+    """Run the embedded broker (Kafka protocol).
+
+    Example: headrace serve broker --listen 127.0.0.1:9092
+    """
+    from broker.main import run
+
+    settings = load_settings(context, data_dir=data_dir, kafka=listen).settings
+    host, port = parse_address(settings.kafka, setting="kafka")
+    _hold(lifeline)
+    run(settings.data_dir / "broker", host, port, settings.broker)
+
+
+@app.command()
+def engine(context: typer.Context, listen: Listen = None, data_dir: DataDir = None, lifeline: Lifeline = None) -> None:
+    """Run the embedded stream database (PostgreSQL protocol).
+
+    Example: headrace serve engine --listen 127.0.0.1:4566
+    """
+    from engine.main import run
+
+    settings = load_settings(context, data_dir=data_dir).settings
+    host, port = parse_address(listen or settings.database_url, setting="--listen" if listen else "database_url")
+    _hold(lifeline)
+    run(settings.data_dir / "engine", host, port, settings.engine)
+
+
+@app.command()
+def udf(context: typer.Context, listen: Listen = None, data_dir: DataDir = None, lifeline: Lifeline = None) -> None:
+    """Run the UDF server (arrow-udf over Arrow Flight).
+
+    Example: headrace serve udf --listen 127.0.0.1:8815
+    """
+    from udfs.server import run
+
+    settings = load_settings(context, data_dir=data_dir).settings
+    host, port = parse_address(listen or settings.udf_url, setting="--listen" if listen else "udf_url")
+    _hold(lifeline)
+    run(settings, host, port)
+
+
+@app.command()
+def api(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; default: from the settings.")] = None,
+    data_dir: DataDir = None,
+    lifeline: Lifeline = None,
+) -> None:
+    """Run the API (REST, GraphQL).
+
+    Example: headrace serve api --port 8000
+    """
+    from api.main import run
+
+    settings = load_settings(context, data_dir=data_dir, api_port=port).settings
+    _hold(lifeline)
+    run(settings)
+
+
+def engine_alone(context: typer.Context, listen: Listen = None, data_dir: DataDir = None) -> None:
+    """Run the engine alone; the same as `headrace serve engine`.
+
+    Example: headrace engine --listen 127.0.0.1:4566 --data-dir .headrace
+    """
+    engine(context, listen=listen, data_dir=data_dir)
+
+
+def _hold(lifeline: int | None) -> None:
+    if lifeline is not None:
+        watch(lifeline)

@@ -1,0 +1,25 @@
+-- Labels come late, twice, and out of order: the last one by time counts.
+
+CREATE TABLE feedback (
+    tenant_id     VARCHAR,
+    prediction_id VARCHAR,
+    label         VARCHAR,
+    labelled_at   TIMESTAMP WITH TIME ZONE,
+    source        VARCHAR
+)
+APPEND ONLY
+INCLUDE offset AS kafka_offset
+WITH (
+    connector = 'kafka',
+    topic = 'feedback',
+    properties.bootstrap.server = '${KAFKA_BOOTSTRAP}',
+    scan.startup.mode = 'earliest'
+) FORMAT PLAIN ENCODE JSON;
+
+CREATE MATERIALIZED VIEW labels AS
+SELECT tenant_id, prediction_id, label, labelled_at, source
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY tenant_id, prediction_id ORDER BY labelled_at DESC, kafka_offset DESC) AS recency
+    FROM feedback
+) AS ranked
+WHERE recency = 1;
