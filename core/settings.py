@@ -39,6 +39,11 @@ class BrokerSettings(_Frozen):
     fsync_interval_ms: int = Field(5, ge=0, description="Used by fsync = interval.")
     segment_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     max_message_bytes: int = Field(8 * 1024 * 1024, ge=1024)
+    auto_create_topics: bool = Field(True, description="A topic that a client asks for is created with the defaults below.")
+    default_partitions: int = Field(1, ge=1, le=10_000)
+    auto_create_timestamp_type: Literal["LogAppendTime", "CreateTime"] = Field(
+        "LogAppendTime", description="Of topics the broker creates by itself: latency and skew are measured by append time."
+    )
 
 
 class Settings(_Frozen):
