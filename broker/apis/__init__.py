@@ -1,0 +1,1 @@
+"""One file for each Kafka request; `table.py` lists them with the versions we speak."""

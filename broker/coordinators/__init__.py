@@ -1,0 +1,1 @@
+"""State beside the logs: producer ids, transactions, committed offsets, consumer groups."""

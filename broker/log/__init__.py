@@ -1,0 +1,1 @@
+"""One partition's durable log: record batches, segment files, producer state, group commit."""

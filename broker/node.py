@@ -1,0 +1,23 @@
+"""What the handlers of requests work with: the one broker of this cluster and its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.coordinators.producer_ids import ProducerIds
+from broker.topics import Topics
+from core.settings import BrokerSettings
+
+NODE_ID = 1
+
+
+@dataclass(slots=True)
+class Node:
+    """The parts of a running broker; `host` and `port` are what clients are told."""
+
+    cluster_id: str
+    host: str
+    port: int
+    settings: BrokerSettings
+    topics: Topics
+    producer_ids: ProducerIds
