@@ -1,0 +1,115 @@
+"""How our physical types travel in the arrow-udf protocol (version 2), and back.
+
+Most types are Arrow's own. `jsonb` and `numeric` are strings that an extension name marks on their field; `timestamptz` has
+the zone UTC on the way (it is stored without). The mark is written as field metadata, so that nothing needs to be registered
+with pyarrow, and it is read either way, because a process that imports `arrow_udf` has it registered.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.sql.types import SqlType
+
+_EXTENSION_KEY = b"ARROW:extension:name"
+_EXTENSIONS = {"jsonb": b"arrowudf.json", "numeric": b"arrowudf.decimal"}
+_ARROW = {
+    "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "serial": pa.int64(), "float4": pa.float32(),
+    "float8": pa.float64(), "varchar": pa.string(), "unknown": pa.string(), "bytea": pa.binary(), "date": pa.date32(),
+    "time": pa.time64("us"), "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us", "UTC"),
+    "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.string(),
+}  # fmt: skip
+_PHYSICAL = _ARROW | {"timestamptz": pa.timestamp("us"), "numeric": pa.decimal128(38, 18)}
+
+
+def physical_type(type_: SqlType) -> pa.DataType:
+    """The Arrow type of `SqlType.duckdb`."""
+    if type_.name == "list":
+        assert type_.element is not None
+        return pa.list_(physical_type(type_.element))
+    if type_.name == "struct":
+        return pa.struct([(name, physical_type(field)) for name, field in type_.fields])
+    return _PHYSICAL[type_.name]
+
+
+def protocol_field(name: str, type_: SqlType) -> pa.Field:
+    """The Arrow field that carries `type_` in the protocol."""
+    if type_.name == "list":
+        assert type_.element is not None
+        return pa.field(name, pa.list_(protocol_field("item", type_.element)))
+    if type_.name == "struct":
+        return pa.field(name, pa.struct([protocol_field(field, field_type) for field, field_type in type_.fields]))
+    extension = _EXTENSIONS.get(type_.name)
+    return pa.field(
+        name, _ARROW[type_.name], metadata={_EXTENSION_KEY: extension, b"ARROW:extension:metadata": b""} if extension else None
+    )
+
+
+def describe_field(field: pa.Field) -> str:
+    """A text that is equal for two fields if they mean the same, whatever their name, nullability or registration."""
+    type_, extension = field.type, (field.metadata or {}).get(_EXTENSION_KEY, b"").decode()
+    if isinstance(type_, pa.BaseExtensionType):
+        type_, extension = type_.storage_type, type_.extension_name
+    if extension:
+        return str(extension)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return f"list<{describe_field(type_.value_field)}>"
+    if pa.types.is_struct(type_):
+        return "struct<" + ", ".join(f"{field.name}: {describe_field(field)}" for field in type_) + ">"
+    return str(type_)
+
+
+def to_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
+    """Physical values as the protocol's."""
+    array = _storage(array)
+    if type_.name == "list":
+        assert type_.element is not None
+        target = protocol_field("", type_).type
+        lists = array.cast(pa.list_(array.type.value_type)) if pa.types.is_large_list(array.type) else array
+        # `flatten` skips what null lists hide, so the offsets are counted again.
+        return _list_of(to_protocol(lists.flatten(), type_.element), lists, target)
+    if type_.name == "struct":
+        children = [to_protocol(child, field) for child, (_, field) in zip(array.flatten(), type_.fields, strict=True)]
+        return pa.StructArray.from_arrays(children, fields=list(protocol_field("", type_).type), mask=array.is_null())
+    if type_.name == "numeric":
+        return _plain_decimal_text(array)
+    return array.cast(_ARROW[type_.name])
+
+
+def from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
+    """The protocol's values as physical ones.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit the type.
+    """
+    array = _storage(array)
+    if type_.name == "list":
+        assert type_.element is not None
+        lists = array.cast(pa.list_(array.type.value_type)) if pa.types.is_large_list(array.type) else array
+        return _list_of(from_protocol(lists.flatten(), type_.element), lists, physical_type(type_))
+    if type_.name == "struct":
+        children = [from_protocol(child, field) for child, (_, field) in zip(array.flatten(), type_.fields, strict=True)]
+        return pa.StructArray.from_arrays(children, fields=list(physical_type(type_)), mask=array.is_null())
+    if type_.name == "timestamptz":
+        return array.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    return array.cast(physical_type(type_))
+
+
+def _storage(array: pa.Array) -> pa.Array:
+    return array.storage if isinstance(array, pa.ExtensionArray) else array
+
+
+def _list_of(values: pa.Array, like: pa.Array, type_: pa.DataType) -> pa.Array:
+    """`values` in lists as long, and as null, as those of `like`."""
+    lengths = pc.fill_null(pc.list_value_length(like), 0)
+    ends = pc.cumulative_sum(lengths).cast(pa.int32())
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, values, type=type_, mask=like.is_null())
+
+
+def _plain_decimal_text(array: pa.Array) -> pa.Array:
+    """Decimals without exponent and without trailing zeros (the stored scale of 18 is not the value's own)."""
+    # Arrow writes small ones with an exponent, so the digits are set by Python; decimals do not travel in bulk.
+    texts = [None if value is None else format(value, "f") for value in array.to_pylist()]
+    return pa.array([text.rstrip("0").rstrip(".") if text and "." in text else text for text in texts], pa.string())
