@@ -1,0 +1,165 @@
+"""The catalog: an immutable snapshot of all objects, exchanged as a whole at a barrier.
+
+Readers bind against the snapshot they picked up; nobody locks. Names are looked up as RisingWave does: the given schema, or
+`public`, then the system schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Relation
+from engine.sql.errors import DuplicateObject, SqlError, UndefinedObject, UndefinedTable
+from engine.sql.statements import ObjectName
+from engine.sql.types import BYTEA, INT4, INT8, TIMESTAMPTZ, VARCHAR
+
+DEFAULT_SCHEMA = "public"
+SYSTEM_SCHEMAS = ("pg_catalog", "rw_catalog", "information_schema")
+FIRST_ID = 1001
+"""Ids below are the system's."""
+
+QUARANTINE_ID = 1
+
+
+def _quarantine() -> Relation:
+    """Rows that a source could not use, with the reason; found in every database without a schema."""
+    names = (("stream", VARCHAR), ("kafka_partition", INT4), ("kafka_offset", INT8), ("reason", VARCHAR), ("received_at", TIMESTAMPTZ), ("payload", BYTEA))  # fmt: skip
+    columns = tuple(ColumnInfo(name, type_) for name, type_ in names)
+    return Relation(
+        QUARANTINE_ID, "", "rw_catalog", "quarantine", columns=columns, key=(0, 1, 2), append_only=True, kind="system"
+    )
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All objects by id, and the names of schemas and databases."""
+
+    objects: Mapping[int, CatalogObject] = field(default_factory=lambda: {QUARANTINE_ID: _quarantine()})
+    databases: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"dev": frozenset({DEFAULT_SCHEMA})})
+
+    # Lookups
+
+    def get(self, object_id: int) -> CatalogObject:
+        return self.objects[object_id]
+
+    def relation(self, object_id: int) -> Relation:
+        found = self.objects[object_id]
+        assert isinstance(found, Relation)
+        return found
+
+    def find(self, name: ObjectName, database: str) -> CatalogObject | None:
+        """The relation, view, sink or subscription of that name; functions have a namespace of their own."""
+        wanted_db = name.database or database
+        schemas = (name.schema,) if name.schema else (DEFAULT_SCHEMA, *SYSTEM_SCHEMAS)
+        for schema in schemas:
+            for found in self.objects.values():
+                if found.name == name.name and found.schema == schema and not isinstance(found, Function):
+                    if found.database == wanted_db or found.schema in SYSTEM_SCHEMAS:
+                        return found
+        return None
+
+    def must_find(self, name: ObjectName, database: str, kinds: tuple[str, ...] = ()) -> CatalogObject:
+        """As `find`.
+
+        Raises:
+            UndefinedTable: nothing of that name, or not of these kinds.
+        """
+        found = self.find(name, database)
+        what = kinds[0] if kinds else "relation"
+        if found is None:
+            known = sorted(o.name for o in self.in_database(database) if not kinds or o.kind in kinds)
+            fix = (
+                f"Known: {', '.join(f'`{n}`' for n in known[:8])}."
+                if known
+                else "Nothing of that kind exists in this database."
+            )
+            state = "42P01" if not kinds or what in ("table", "source", "materialized view", "view") else "42704"
+            raise UndefinedTable(f"{what} `{name}` does not exist", position=name.position, fix=fix, sqlstate=state)
+        if kinds and found.kind not in kinds:
+            raise UndefinedTable(
+                f"`{name}` is a {found.kind}, not a {what}",
+                position=name.position,
+                sqlstate="42809",
+                fix=f"Use the statement for a {found.kind}.",
+            )
+        return found
+
+    def find_functions(self, name: str, database: str, schema: str | None = None) -> list[Function]:
+        return [
+            o
+            for o in self.objects.values()
+            if isinstance(o, Function) and o.name == name and o.database == database and (schema is None or o.schema == schema)
+        ]
+
+    def in_database(self, database: str) -> Iterator[CatalogObject]:
+        return (o for o in self.objects.values() if o.database == database)
+
+    def dependents(self, object_id: int) -> list[CatalogObject]:
+        """Objects that are built directly on this one, oldest first."""
+        return [o for o in sorted(self.objects.values(), key=lambda o: o.id) if object_id in o.depends_on]
+
+    def dependents_closure(self, object_id: int) -> list[CatalogObject]:
+        """All that falls with the object (without itself), last built first: the order in which to drop."""
+        seen: dict[int, CatalogObject] = {}
+        pending = [object_id]
+        while pending:
+            for dependent in self.dependents(pending.pop()):
+                if dependent.id not in seen:
+                    seen[dependent.id] = dependent
+                    pending.append(dependent.id)
+        return sorted(seen.values(), key=lambda o: o.id, reverse=True)
+
+    def next_id(self) -> int:
+        return max((FIRST_ID - 1, *self.objects)) + 1
+
+    def place(self, name: ObjectName, database: str) -> tuple[str, str]:
+        """Database and schema where a new object of this name goes.
+
+        Raises:
+            UndefinedObject: there is no such schema.
+        """
+        target = name.database or database
+        schema = name.schema or DEFAULT_SCHEMA
+        if target not in self.databases:
+            raise SqlError(f"database `{target}` does not exist", position=name.position, sqlstate="3D000")
+        if schema not in self.databases[target]:
+            raise UndefinedObject(
+                f"schema `{schema}` does not exist",
+                position=name.position,
+                sqlstate="3F000",
+                fix=f"Run `CREATE SCHEMA {schema}` first.",
+            )
+        return target, schema
+
+    def check_free(self, name: ObjectName, database: str) -> None:
+        """Raises DuplicateObject if the name is taken in its schema."""
+        target, schema = self.place(name, database)
+        for found in self.objects.values():
+            if (found.database, found.schema, found.name) == (target, schema, name.name) and not isinstance(found, Function):
+                raise DuplicateObject(
+                    f"{found.kind} `{name.name}` already exists",
+                    position=name.position,
+                    fix=f"Drop it first (`DROP {found.kind.upper()} {name.name}`), or choose another name.",
+                )
+
+    # Changes give a new catalog
+
+    def with_objects(self, added: Iterable[CatalogObject]) -> Catalog:
+        return replace(self, objects={**self.objects, **{o.id: o for o in added}})
+
+    def without(self, ids: Iterable[int]) -> Catalog:
+        gone = set(ids)
+        return replace(self, objects={k: o for k, o in self.objects.items() if k not in gone})
+
+    def with_schema(self, database: str, schema: str) -> Catalog:
+        return replace(self, databases={**self.databases, database: self.databases[database] | {schema}})
+
+    def without_schema(self, database: str, schema: str) -> Catalog:
+        return replace(self, databases={**self.databases, database: self.databases[database] - {schema}})
+
+    def with_database(self, database: str) -> Catalog:
+        return replace(self, databases={**self.databases, database: frozenset({DEFAULT_SCHEMA})})
+
+    def without_database(self, database: str) -> Catalog:
+        return replace(self, databases={k: v for k, v in self.databases.items() if k != database})

@@ -1,0 +1,160 @@
+"""What the catalog knows: one frozen dataclass an object.
+
+The catalog stores the SQL text of each object and a few facts that cannot be derived from it (ids, the sink's UUID); a plan
+is a function of the catalog, so nothing else is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.sql.statements import Format, WatermarkDefinition
+from engine.sql.types import SqlType
+
+ObjectKind = Literal["table", "source", "materialized view", "view", "sink", "subscription", "function", "index", "system"]
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    name: str
+    type: SqlType
+    not_null: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class CatalogObject:
+    """Anything with a name.
+
+    Attributes:
+        id: unique for ever in one data folder; physical tables are named after it.
+        database, schema, name: where it is found.
+        sql: the statement that made it, as the user wrote it (with the current name).
+        depends_on: ids of the objects it is built on.
+    """
+
+    id: int
+    database: str
+    schema: str
+    name: str
+    sql: str = ""
+    depends_on: tuple[int, ...] = ()
+
+    kind: ObjectKind = "table"
+
+
+@dataclass(frozen=True)
+class Relation(CatalogObject):
+    """Something one can select from. `columns` are all physical ones (`c0`, `c1` ...), hidden ones last.
+
+    Attributes:
+        key: positions of the stream key among `columns`; empty for a view.
+        append_only: rows are never changed or removed.
+        watermark: positions of columns with a watermark.
+    """
+
+    columns: tuple[ColumnInfo, ...] = ()
+    key: tuple[int, ...] = ()
+    append_only: bool = False
+    watermarked: tuple[int, ...] = ()
+
+    @property
+    def physical(self) -> str:
+        """The DuckDB table that stores it."""
+        return f"hr.r{self.id}"
+
+    @property
+    def visible(self) -> tuple[ColumnInfo, ...]:
+        return tuple(column for column in self.columns if not column.hidden)
+
+
+@dataclass(frozen=True)
+class Input(Relation):
+    """A table or a source: rows come in from clients or from a connector.
+
+    Attributes:
+        primary_key: positions of the declared key (empty: a hidden row id is the key).
+        defaults: SQL text of DEFAULT by column position.
+        include: `(kind, column position)` of INCLUDE columns.
+        settings: our own settings of a source (`max_future_skew_us`, `required_columns`).
+    """
+
+    primary_key: tuple[int, ...] = ()
+    on_conflict: str = "overwrite"
+    watermark: WatermarkDefinition | None = None
+    include: tuple[tuple[str, int], ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    format: Format | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_connector(self) -> bool:
+        return "connector" in self.options
+
+    @property
+    def stream(self) -> str:
+        """The stream's name in the quarantine: the topic without `events.`, or the object's name."""
+        return self.options.get("topic", self.name).removeprefix("events.")
+
+
+@dataclass(frozen=True)
+class MaterializedView(Relation):
+    kind: ObjectKind = "materialized view"
+    emit_on_window_close: bool = False
+
+
+@dataclass(frozen=True)
+class View(CatalogObject):
+    """A named query, expanded where it is used. `columns` renames its outputs."""
+
+    kind: ObjectKind = "view"
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sink(CatalogObject):
+    """Sends the changes of `relation` (an object's id, or its own hidden materialized view) to a connector."""
+
+    kind: ObjectKind = "sink"
+    relation: int = 0
+    uuid: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    format: Format | None = None
+
+    @property
+    def outbox(self) -> str:
+        return f"hr.outbox{self.id}"
+
+
+@dataclass(frozen=True)
+class Subscription(CatalogObject):
+    kind: ObjectKind = "subscription"
+    relation: int = 0
+    retention_seconds: float = 86400.0
+
+    @property
+    def log(self) -> str:
+        return f"hr.log{self.id}"
+
+
+@dataclass(frozen=True)
+class Function(CatalogObject):
+    """A user's function. `link` for one on a server, `body` for LANGUAGE sql."""
+
+    kind: ObjectKind = "function"
+    arguments: tuple[tuple[str | None, SqlType], ...] = ()
+    returns: SqlType = SqlType("varchar")
+    link: str | None = None
+    language: str | None = None
+    body: str | None = None
+    symbol: str = ""
+
+
+@dataclass(frozen=True)
+class Index(CatalogObject):
+    """Accepted and remembered; reading needs none here (DuckDB scans columns), so it stores nothing."""
+
+    kind: ObjectKind = "index"
+    relation: int = 0

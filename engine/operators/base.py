@@ -1,0 +1,186 @@
+"""What an operator is: it turns the changelogs of its inputs into its own, epoch by epoch, with a few DuckDB statements.
+
+    input changelog(s) --> [ operator + its state tables ] --> output changelog
+
+A changelog of an epoch is a FROM item with columns c0 .. cn and `d` (+1 insertion, -1 retraction); an update is a retraction
+and an insertion. Visible columns come first, hidden ones (parts of the stream key that the user dropped) behind them. What
+leaves an operator is consolidated: no row is in it twice, none both inserted and retracted.
+
+Source: Budiu et al., "DBSP", PVLDB 16(7), 2023; Battiston et al., "OpenIVM", SIGMOD 2024.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from engine.sql.types import SqlType
+
+Watermarks = Mapping[int, dt.datetime]
+"""Column position to the watermark after this epoch: no later row will have a smaller value there."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One epoch's changelog of one operator.
+
+    Attributes:
+        source: a FROM item (a table's name or a SELECT in parentheses) with c0 .. and d.
+        empty: known to hold no row; then `source` must not be read.
+        watermarks: by column position.
+    """
+
+    source: str
+    empty: bool = False
+    watermarks: Watermarks = field(default_factory=dict)
+
+
+def no_change(watermarks: Watermarks | None = None) -> Delta:
+    return Delta("", True, watermarks or {})
+
+
+class EpochContext(Protocol):
+    """What an operator may do during an epoch; everything happens in the epoch's one transaction."""
+
+    number: int
+
+    def execute(self, sql: str) -> None:
+        """Run one statement."""
+        ...
+
+    def temp(self, select: str) -> tuple[str, int]:
+        """Store a SELECT in a temporary table; returns its name and row count."""
+        ...
+
+    def defer(self, sql: str) -> None:
+        """Run one statement at the end, when every operator has read the state of the epoch's start."""
+        ...
+
+    def relation_delta(self, relation: int) -> Delta:
+        """The changelog of a table, source or view that was computed earlier in this epoch."""
+        ...
+
+    def fetch(self, sql: str) -> pa.Table:
+        """Read rows into memory."""
+        ...
+
+    def register(self, table: pa.Table) -> str:
+        """Make an Arrow table readable under the returned name until the epoch ends."""
+        ...
+
+    def call_udf(
+        self, link: str, function: str, arguments: pa.Table, types: Sequence[SqlType], returns: SqlType
+    ) -> pa.ChunkedArray:
+        """Call a user's function on rows; raises UnavailableError to hold the epoch back."""
+        ...
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """A table that an operator owns."""
+
+    name: str
+    types: tuple[SqlType, ...]
+    extra: tuple[tuple[str, str], ...] = ()
+    """Further (column, DuckDB type) pairs behind c0 .. cn."""
+
+    @property
+    def ddl(self) -> str:
+        columns = [f"c{i} {type_.duckdb}" for i, type_ in enumerate(self.types)]
+        columns += [f"{name} {type_}" for name, type_ in self.extra]
+        return f"CREATE TABLE {self.name} ({', '.join(columns)})"
+
+
+class Operator(ABC):
+    """Base of all operators.
+
+    Attributes:
+        inputs: operators below.
+        types: of all output columns.
+        visible: how many of them the user sees; they come first.
+        key: positions of the stream key.
+        append_only: the output never retracts.
+        watermarked: positions that carry a watermark.
+    """
+
+    inputs: tuple[Operator, ...] = ()
+    types: tuple[SqlType, ...] = ()
+    visible: int = 0
+    key: tuple[int, ...] = ()
+    append_only: bool = False
+    watermarked: frozenset[int] = frozenset()
+
+    def state(self) -> tuple[StateTable, ...]:
+        """Tables that it owns; named in `name_state`."""
+        return ()
+
+    def name_state(self, prefix: str) -> None:
+        """Give the state tables their names; called once, before `state`. `prefix` is unique in the data folder."""
+        del prefix
+
+    def initialize(self, epoch: EpochContext) -> Delta:
+        """What it emits when it is created, before any input."""
+        del epoch
+        return no_change()
+
+    @abstractmethod
+    def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
+        """Turn the inputs' changelogs of an epoch into the output's."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def details(self) -> str:
+        """One line for EXPLAIN."""
+        return ""
+
+
+def columns(count: int, alias: str = "") -> list[str]:
+    """`c0, c1 ...`, qualified by `alias` if given."""
+    prefix = f"{alias}." if alias else ""
+    return [f"{prefix}c{i}" for i in range(count)]
+
+
+def column_list(count: int, alias: str = "") -> str:
+    return ", ".join(columns(count, alias))
+
+
+def same_key(left: str, right: str, positions: Iterable[int], right_positions: Iterable[int] | None = None) -> str:
+    """Equality of state keys: NULL equals NULL."""
+    pairs = list(zip(positions, right_positions, strict=True)) if right_positions is not None else [(p, p) for p in positions]
+    if not pairs:
+        return "true"
+    return " AND ".join(f"{left}.c{a} IS NOT DISTINCT FROM {right}.c{b}" for a, b in pairs)
+
+
+def consolidate(epoch: EpochContext, select: str, width: int) -> tuple[str, int]:
+    """Sum the diffs of equal rows, drop what cancels out, and store the rest."""
+    names = column_list(width)
+    return epoch.temp(
+        f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM ({select}) AS x GROUP BY {names} HAVING sum(d) <> 0"
+        if width
+        else f"SELECT CAST(sum(d) AS TINYINT) AS d FROM ({select}) AS x HAVING sum(d) <> 0"
+    )
+
+
+def store(epoch: EpochContext, select: str) -> Delta:
+    """Store a changelog that is consolidated already."""
+    name, count = epoch.temp(select)
+    return Delta(name, count == 0)
+
+
+def apply_to_state(
+    epoch: EpochContext, state: str, delta: str, width: int, key: Sequence[int], append_only: bool, *, defer: bool = False
+) -> None:
+    """Bring a state table, keyed by `key`, up to date with a consolidated changelog."""
+    run = epoch.defer if defer else epoch.execute
+    if not append_only:
+        run(f"DELETE FROM {state} USING (SELECT * FROM {delta} WHERE d < 0) AS x WHERE {same_key(state, 'x', key)}")
+    where = "" if append_only else " WHERE d > 0"
+    run(f"INSERT INTO {state} SELECT {column_list(width)} FROM {delta}{where}")

@@ -1,0 +1,150 @@
+"""Aggregate that is brought up to date by adding and subtracting: count, exact sum and avg, min and max of append-only input.
+
+State per group: the number of rows, and for each call its partial values. One statement folds the epoch's rows into one row a
+group, one finds the groups' old state; the output is the old row retracted and the new one inserted where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.functions.aggregates import maintenance_of
+from engine.operators.base import Delta, EpochContext, Operator, StateTable, column_list, columns, no_change, same_key, store
+from engine.sql.expressions import AggregateCall, Expr, render
+from engine.sql.types import SqlType
+
+_SUM_TYPE = {"int2": "HUGEINT", "int4": "HUGEINT", "int8": "HUGEINT", "numeric": "DECIMAL(38,18)"}
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """One column of state: how an epoch's rows make it, how two are merged, and its value for a new group."""
+
+    type: str
+    fold: str
+    merge: str
+    initial: str
+
+
+class HashAggregate(Operator):
+    """State table: groups c0 .., `n`, then one or two partial columns a call (`p0`, `p1` ...)."""
+
+    def __init__(self, source: Operator, groups: tuple[Expr, ...], calls: tuple[AggregateCall, ...]) -> None:
+        self.inputs = (source,)
+        self._groups = groups
+        self._calls = calls
+        self.types = (*(g.type for g in groups), *(c.type for c in calls))
+        self.visible = len(self.types)
+        self.key = tuple(range(len(groups)))
+        self._partials: list[_Partial] = []
+        self._finals: list[str] = []
+        for call in calls:
+            self._plan(call)
+        self._state = ""
+
+    @staticmethod
+    def can_maintain(source: Operator, calls: tuple[AggregateCall, ...]) -> bool:
+        """Whether every call can be kept by merging."""
+        kinds = {maintenance_of(call) for call in calls}
+        return "recompute" not in kinds and ("extreme" not in kinds or source.append_only)
+
+    def _plan(self, call: AggregateCall) -> None:
+        kind = maintenance_of(call)
+        first = len(self._partials)
+        condition = f" FILTER (WHERE {render(call.filter)})" if call.filter is not None else ""
+        if kind == "count":
+            counted = f"CASE WHEN {render(call.args[0])} IS NOT NULL THEN d ELSE 0 END" if call.args else "d"
+            self._partials.append(_Partial("BIGINT", f"coalesce(sum({counted}){condition}, 0)", "{0} + {1}", "0"))
+            self._finals.append(f"p{first}")
+            return
+        value = render(call.args[0])
+        if kind == "extreme":
+            self._partials.append(
+                _Partial(
+                    call.type.duckdb,
+                    f"{call.name}({value}){condition}",
+                    ("least" if call.name == "min" else "greatest") + "({0}, {1})",
+                    "NULL",
+                )
+            )
+            self._finals.append(f"p{first}")
+            return
+        total = _SUM_TYPE[call.args[0].type.name]
+        self._partials.append(_Partial(total, f"coalesce(sum(CAST({value} AS {total}) * d){condition}, 0)", "{0} + {1}", "0"))
+        self._partials.append(
+            _Partial(
+                "BIGINT", f"coalesce(sum(CASE WHEN {value} IS NOT NULL THEN d ELSE 0 END){condition}, 0)", "{0} + {1}", "0"
+            )
+        )
+        target = call.type.duckdb
+        if kind == "sum":
+            self._finals.append(f"CASE WHEN p{first + 1} > 0 THEN CAST(p{first} AS {target}) END")
+        else:
+            self._finals.append(
+                f"CASE WHEN p{first + 1} > 0 THEN CAST(CAST(p{first} AS DOUBLE) / p{first + 1} AS {target}) END"
+            )
+
+    def name_state(self, prefix: str) -> None:
+        self._state = f"{prefix}_groups"
+
+    def state(self) -> tuple[StateTable, ...]:
+        extra = (("n", "BIGINT"), *((f"p{i}", partial.type) for i, partial in enumerate(self._partials)))
+        types: tuple[SqlType, ...] = tuple(g.type for g in self._groups)
+        return (StateTable(self._state, types, extra),)
+
+    def initialize(self, epoch: EpochContext) -> Delta:
+        if self._groups:
+            return no_change()
+        initial = ", ".join(["0", *(f"CAST({p.initial} AS {p.type})" for p in self._partials)])
+        epoch.execute(f"INSERT INTO {self._state} VALUES ({initial})")
+        finals = ", ".join(f"{final} AS c{i}" for i, final in enumerate(self._finals))
+        return store(epoch, f"SELECT {finals}, CAST(1 AS TINYINT) AS d FROM {self._state}")
+
+    def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
+        (delta,) = deltas
+        if delta.empty:
+            return no_change()
+        groups = len(self._groups)
+        changed, count = epoch.temp(self._changed(delta.source))
+        if not count:
+            return no_change()
+        out = self._output(changed)
+        result = store(epoch, out)
+        epoch.execute(f"DELETE FROM {self._state} USING {changed} AS x WHERE {same_key(self._state, 'x', range(groups))}")
+        partials = ", ".join(["n", *(f"p{i}" for i in range(len(self._partials)))])
+        keep = " WHERE n > 0" if groups else ""
+        epoch.execute(f"INSERT INTO {self._state} SELECT {', '.join([*columns(groups), partials])} FROM {changed}{keep}")
+        return result
+
+    def _changed(self, source: str) -> str:
+        """Touched groups with old (`o_`) and new state."""
+        groups = len(self._groups)
+        folds = [f"{render(g)} AS c{i}" for i, g in enumerate(self._groups)]
+        folds += ["sum(d) AS n", *(f"{p.fold} AS p{i}" for i, p in enumerate(self._partials))]
+        group_by = f" GROUP BY {', '.join(render(g) for g in self._groups)}" if groups else ""
+        folded = f"(SELECT {', '.join(folds)} FROM {source} AS t{group_by})"
+        items = [*columns(groups, "f"), "s.n AS o_n", "CAST(coalesce(s.n, 0) + f.n AS BIGINT) AS n"]
+        for i, p in enumerate(self._partials):
+            merged = p.merge.format(f"coalesce(s.p{i}, {p.initial})", f"f.p{i}")
+            items += [f"s.p{i} AS o_p{i}", f"CAST({merged} AS {p.type}) AS p{i}"]
+        on = same_key("f", "s", range(groups))
+        having = "" if groups else " WHERE f.n IS NOT NULL"
+        return f"SELECT {', '.join(items)} FROM {folded} AS f LEFT JOIN {self._state} AS s ON {on}{having}"
+
+    def _output(self, changed: str) -> str:
+        groups = len(self._groups)
+        new = [*columns(groups), *(f"{final} AS c{groups + i}" for i, final in enumerate(self._finals))]
+        old_state = ", ".join([*columns(groups), "o_n AS n", *(f"o_p{i} AS p{i}" for i in range(len(self._partials)))])
+        old_exists = "n IS NOT NULL" if not groups else "n > 0"
+        new_exists = "" if not groups else " WHERE n > 0"
+        names = column_list(self.visible)
+        return (
+            f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM ("
+            f"SELECT {', '.join(new)}, 1 AS d FROM {changed}{new_exists} UNION ALL "
+            f"SELECT {', '.join(new)}, -1 AS d FROM (SELECT {old_state} FROM {changed}) AS o WHERE {old_exists}"
+            f") AS x GROUP BY {names} HAVING sum(d) <> 0"
+        )
+
+    def details(self) -> str:
+        return f"groups {len(self._groups)}, {', '.join(c.name for c in self._calls)}"

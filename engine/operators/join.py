@@ -1,0 +1,189 @@
+"""Joins: inner, left, right, full, semi, anti, with any condition.
+
+Both inputs are remembered. The epoch is taken in two steps, which is exact: first the left changes meet the right state of
+before, then the right changes meet the left state of after.
+
+    d(A join B)  =  dA join B_old   +   A_new join dB
+
+An inner join is that and no more. Where a side is preserved (outer, semi, anti), a change on the other side may give or take
+a row its only match, so those join keys are computed before and after, and the difference goes out. Touched keys are found
+with IS NOT DISTINCT FROM, but joined with the condition as written, or preserved rows with NULL keys would vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.operators.base import (
+    Delta,
+    EpochContext,
+    Operator,
+    StateTable,
+    apply_to_state,
+    column_list,
+    consolidate,
+    no_change,
+    store,
+)
+from engine.plan.algebra import JoinKind
+from engine.sql.expressions import Call, Expr, columns_of, conjuncts, render, transform
+from engine.sql.expressions import Column as ColumnRef
+
+
+def equi_keys(condition: Expr | None, left_width: int) -> list[tuple[Expr, Expr]]:
+    """The pairs (left expression, right expression over right's own positions) of `a = b` conjuncts across the sides."""
+    pairs: list[tuple[Expr, Expr]] = []
+    for part in conjuncts(condition) if condition is not None else []:
+        if not isinstance(part, Call) or part.name != "=":
+            continue
+        for a, b in (part.args, part.args[::-1]):
+            in_a, in_b = columns_of(a), columns_of(b)
+            if in_a and in_b and max(in_a) < left_width <= min(in_b):
+                pairs.append(
+                    (a, transform(b, lambda e: ColumnRef(e.type, e.index - left_width) if isinstance(e, ColumnRef) else None))
+                )
+                break
+    return pairs
+
+
+class Join(Operator):
+    """Columns: left visible, right visible, left hidden, right hidden (semi and anti: only left's).
+
+    Args:
+        condition: over left's visible columns, then right's.
+    """
+
+    def __init__(self, kind: JoinKind, left: Operator, right: Operator, condition: Expr | None) -> None:
+        self.inputs = (left, right)
+        self._kind = kind
+        self._condition = condition
+        self._pairs = equi_keys(condition, left.visible)
+        self._half = kind in ("semi", "anti")
+        plan = join_columns(left, right, self._half)
+        self._order = plan.order
+        self.types, self.visible = plan.types, plan.visible
+        self.key = tuple(plan.left[p] for p in left.key) if self._half else plan.key
+        self.append_only = left.append_only and right.append_only and kind in ("inner",)
+        self._left = self._right = ""
+
+    def name_state(self, prefix: str) -> None:
+        self._left, self._right = f"{prefix}_left", f"{prefix}_right"
+
+    def state(self) -> tuple[StateTable, ...]:
+        return (StateTable(self._left, self.inputs[0].types), StateTable(self._right, self.inputs[1].types))
+
+    def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
+        left, right = (self._stored(epoch, delta, i) for i, delta in enumerate(deltas))
+        parts: list[str] = []
+        if left is not None:
+            parts += self._left_changes(epoch, left)
+            self._apply(epoch, left, 0)
+        if right is not None:
+            parts += self._right_changes(epoch, right)
+        if not parts:
+            return no_change()
+        union = " UNION ALL ".join(parts)
+        if self.append_only:
+            return store(epoch, union)
+        name, count = consolidate(epoch, union, len(self.types))
+        return Delta(name, count == 0)
+
+    def _stored(self, epoch: EpochContext, delta: Delta, side: int) -> str | None:
+        """The input's changelog as a table, None if it is empty."""
+        if delta.empty:
+            return None
+        source = self.inputs[side]
+        names = column_list(len(source.types))
+        if source.append_only:
+            name, count = epoch.temp(f"SELECT {names}, d FROM {delta.source} AS t")
+        else:
+            name, count = consolidate(epoch, f"SELECT {names}, d FROM {delta.source} AS t", len(source.types))
+        return name if count else None
+
+    def _apply(self, epoch: EpochContext, delta: str, side: int) -> None:
+        source = self.inputs[side]
+        state = self._left if side == 0 else self._right
+        apply_to_state(epoch, state, delta, len(source.types), source.key, source.append_only)
+
+    def _left_changes(self, epoch: EpochContext, delta: str) -> list[str]:
+        """`dA join B_old`; also finds what right rows lose or gain where the right side is preserved."""
+        if self._kind in ("right", "full"):
+            return self._recomputed(epoch, delta, 0)
+        return [self._select(delta, self._right, self._kind, "l.d")]
+
+    def _right_changes(self, epoch: EpochContext, delta: str) -> list[str]:
+        if self._kind in ("inner", "right"):
+            parts = [self._select(self._left, delta, self._kind, "r.d")]
+            self._apply(epoch, delta, 1)
+            return parts
+        return self._recomputed(epoch, delta, 1)
+
+    def _recomputed(self, epoch: EpochContext, delta: str, side: int) -> list[str]:
+        """Touched join keys before and after the change of one side; applies a right-side change to its state."""
+        keys = [pair[side] for pair in self._pairs]
+        items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(keys))
+        touched, _ = epoch.temp(f"SELECT DISTINCT {items} FROM {delta} AS t") if keys else ("", 0)
+        before = self._affected(touched)
+        old, _ = epoch.temp(self._select(*before, self._kind, "-1"))
+        if side == 1:
+            self._apply(epoch, delta, 1)
+            after = self._affected(touched)
+        else:
+            after = self._affected(touched, extra_left=delta)
+        new, _ = epoch.temp(self._select(*after, self._kind, "1"))
+        names = column_list(len(self.types))
+        return [f"SELECT {names}, d FROM {old}", f"SELECT {names}, d FROM {new}"]
+
+    def _affected(self, touched: str, extra_left: str = "") -> tuple[str, str]:
+        """Both states restricted to the touched keys; `extra_left` is a left change that is not applied yet."""
+        left, right = self._left, self._right
+        if extra_left:
+            width = len(self.inputs[0].types)
+            names = column_list(width)
+            left = (
+                f"(SELECT {names} FROM (SELECT {names}, 1 AS d FROM {self._left} UNION ALL SELECT {names}, d FROM {extra_left}) AS u"
+                f" GROUP BY {names} HAVING sum(d) > 0)"
+            )
+        if not touched:
+            return left, right
+        restricted = []
+        for side, table in enumerate((left, right)):
+            on = " AND ".join(f"{render(pair[side], 's')} IS NOT DISTINCT FROM x.k{i}" for i, pair in enumerate(self._pairs))
+            restricted.append(f"(SELECT s.* FROM {table} AS s SEMI JOIN {touched} AS x ON {on})")
+        return restricted[0], restricted[1]
+
+    def _select(self, left: str, right: str, kind: str, diff: str) -> str:
+        return render_join(self.inputs[0].visible, self._order, left, right, kind, self._condition, f"CAST({diff} AS TINYINT)")
+
+    def details(self) -> str:
+        return f"{self._kind} on {', '.join(f'{render(a)} = {render(b)}' for a, b in self._pairs) or 'true'}"
+
+
+class join_columns:  # noqa: N801  a small computed record, used like a function
+    """Where the inputs' columns go in a join's output."""
+
+    def __init__(self, left: Operator, right: Operator, half: bool) -> None:
+        sides = [("l", left, range(left.visible)), ("r", right, range(right.visible))]
+        hidden = [("l", left, range(left.visible, len(left.types))), ("r", right, range(right.visible, len(right.types)))]
+        if half:
+            sides, hidden = sides[:1], hidden[:1]
+        self.order: list[tuple[str, int]] = [(name, p) for name, _, span in sides + hidden for p in span]
+        by_side = {"l": left, "r": right}
+        self.types = tuple(by_side[name].types[p] for name, p in self.order)
+        self.visible = sum(len(span) for _, _, span in sides)
+        self.left = {p: i for i, (name, p) in enumerate(self.order) if name == "l"}
+        self.right = {p: i for i, (name, p) in enumerate(self.order) if name == "r"}
+        self.key = tuple(self.left[p] for p in left.key) + (tuple(self.right[p] for p in right.key) if not half else ())
+
+
+def render_join(
+    left_visible: int, order: Sequence[tuple[str, int]], left: str, right: str, kind: str, condition: Expr | None, diff: str
+) -> str:
+    """SELECT of a join of two FROM items with the output's column order and a diff."""
+
+    def name_of(index: int) -> str:
+        return f"l.c{index}" if index < left_visible else f"r.c{index - left_visible}"
+
+    items = ", ".join(f"{side}.c{p} AS c{i}" for i, (side, p) in enumerate(order))
+    on = render(condition, name_of) if condition is not None else "true"
+    return f"SELECT {items}, {diff} AS d FROM {left} AS l {kind.upper()} JOIN {right} AS r ON {on}"

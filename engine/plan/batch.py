@@ -1,0 +1,133 @@
+"""From the algebra to one DuckDB query: how ad-hoc reading runs, and how operators recompute what was touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.functions.aggregates import is_aggregate, render_aggregate
+from engine.plan.algebra import Aggregate, Filter, Join, Node, Over, Project, Scan, SetOperation, TopN, UnionAll, Values, Window
+from engine.sql.errors import UnsupportedQuery
+from engine.sql.expressions import AggregateCall, Expr, OrderKey, WindowCall, render, render_order
+
+ReadScan = Callable[[Scan], str]
+"""Gives the SELECT that reads a relation with columns c0, c1 ..."""
+
+
+def render_node(node: Node, read: ReadScan) -> str:
+    """One SELECT whose columns are c0, c1 ... in the order of `node.columns`."""
+    if isinstance(node, Scan):
+        return read(node)
+    if isinstance(node, Values):
+        return _values(node)
+    if isinstance(node, Project):
+        exprs = ", ".join(f"{render(e)} AS c{i}" for i, e in enumerate(node.exprs))
+        return f"SELECT {exprs} FROM ({render_node(node.input, read)}) AS t"
+    if isinstance(node, Filter):
+        return f"SELECT * FROM ({render_node(node.input, read)}) AS t WHERE {render(node.predicate)}"
+    if isinstance(node, Aggregate):
+        return render_grouped(f"({render_node(node.input, read)}) AS t", node.groups, node.aggregates)
+    if isinstance(node, Join):
+        return _join(node, read)
+    if isinstance(node, Over):
+        width = len(node.input.columns)
+        calls = ", ".join(f"{render_window(call)} AS c{width + i}" for i, call in enumerate(node.calls))
+        return f"SELECT *, {calls} FROM ({render_node(node.input, read)}) AS t"
+    if isinstance(node, TopN):
+        return _top_n(node, read)
+    if isinstance(node, UnionAll):
+        return " UNION ALL ".join(f"({render_node(branch, read)})" for branch in node.branches)
+    if isinstance(node, SetOperation):
+        return f"({render_node(node.left, read)}) {node.kind.upper()} ({render_node(node.right, read)})"
+    if isinstance(node, Window):
+        return render_window_columns(node, f"({render_node(node.input, read)}) AS t")
+    raise UnsupportedQuery(f"`{type(node).__name__}` cannot be read yet")
+
+
+def render_grouped(source: str, groups: tuple[Expr, ...], aggregates: tuple[AggregateCall, ...]) -> str:
+    """Groups as c0 .. then aggregates, over any FROM item with columns c0, c1 ..."""
+    parts = [f"{render(g)} AS c{i}" for i, g in enumerate(groups)]
+    parts += [f"{render_aggregate(call, render)} AS c{len(groups) + i}" for i, call in enumerate(aggregates)]
+    sql = f"SELECT {', '.join(parts) or '1 AS c0'} FROM {source}"
+    return sql + (f" GROUP BY {', '.join(render(g) for g in groups)}" if groups else "")
+
+
+def render_window(call: WindowCall, tie_break: tuple[str, ...] = ()) -> str:
+    """One window call; `tie_break` columns go behind its ORDER BY."""
+    over: list[str] = []
+    if call.partition_by:
+        over.append("PARTITION BY " + ", ".join(render(e) for e in call.partition_by))
+    order = [render_order(key, render) for key in call.order_by] + list(tie_break)
+    if order:
+        over.append("ORDER BY " + ", ".join(order))
+    if call.frame:
+        over.append(call.frame)
+    if is_aggregate(call.name) and call.name not in ("first_value", "last_value"):
+        function = render_aggregate(AggregateCall(call.type, call.name, call.args, False, call.filter), render)
+        head, parenthesis, tail = function, "", ""
+        if function.startswith("CAST("):
+            # The OVER clause belongs behind the inner aggregate, not behind the cast.
+            head, separator, target = function.removeprefix("CAST(").rpartition(" AS ")
+            parenthesis, tail = "CAST(", f"{separator}{target}"
+        return f"{parenthesis}{head} OVER ({' '.join(over)}){tail}"
+    args = ", ".join(render(a) for a in call.args)
+    return f"{call.name}({args}) OVER ({' '.join(over)})"
+
+
+def render_window_columns(node: Window, source: str, passthrough: str = "*") -> str:
+    """The input's columns and the window's bounds; a HOP repeats each row once a window."""
+    width = len(node.input.columns)
+    us = f"epoch_us(c{node.time_column}) - {node.offset_us}"
+    first = f"({us} - ((({us}) % {node.slide_us}) + {node.slide_us}) % {node.slide_us} + {node.offset_us})"
+    where = f"WHERE c{node.time_column} IS NOT NULL"
+    if node.size_us == node.slide_us:
+        start = first
+        origin = source
+    else:
+        windows = node.size_us // node.slide_us
+        start = f"({first} - k * {node.slide_us})"
+        origin = f"{source}, (SELECT unnest(range({windows})) AS k) AS w"
+    columns = passthrough if passthrough != "*" else ", ".join(f"c{i}" for i in range(width))
+    return (
+        f"SELECT {columns}, make_timestamp({start}) AS c{width}, make_timestamp({start} + {node.size_us}) AS c{width + 1}"
+        f" FROM {origin} {where}"
+    )
+
+
+def _values(node: Values) -> str:
+    names = ", ".join(f"c{i}" for i in range(len(node.columns)))
+    rows = ", ".join("(" + ", ".join(render(item) for item in row) + ")" for row in node.rows)
+    return f"SELECT * FROM (VALUES {rows}) AS t({names})"
+
+
+def _join(node: Join, read: ReadScan) -> str:
+    left_width = len(node.left.columns)
+
+    def name_of(index: int) -> str:
+        return f"l.c{index}" if index < left_width else f"r.c{index - left_width}"
+
+    outputs = [f"l.c{i} AS c{i}" for i in range(left_width)]
+    if node.kind not in ("semi", "anti"):
+        outputs += [f"r.c{i} AS c{left_width + i}" for i in range(len(node.right.columns))]
+    condition = render(node.condition, name_of) if node.condition is not None else "true"
+    left, right = render_node(node.left, read), render_node(node.right, read)
+    return f"SELECT {', '.join(outputs)} FROM ({left}) AS l {node.kind.upper()} JOIN ({right}) AS r ON {condition}"
+
+
+def _top_n(node: TopN, read: ReadScan) -> str:
+    sql = f"SELECT * FROM ({render_node(node.input, read)}) AS t"
+    return sql + render_order_limit(node.order_by, node.limit, node.offset, node.with_ties)
+
+
+def render_order_limit(
+    order_by: tuple[OrderKey, ...], limit: int | None, offset: int, with_ties: bool, tie_break: tuple[str, ...] = ()
+) -> str:
+    keys = ", ".join([render_order(key, render) for key in order_by] + list(tie_break))
+    if with_ties and limit is not None:
+        rank = f"rank() OVER (ORDER BY {', '.join(render_order(key, render) for key in order_by)})"
+        return f" QUALIFY {rank} <= {limit} ORDER BY {keys}"
+    sql = f" ORDER BY {keys}" if keys else ""
+    if limit is not None:
+        sql += f" LIMIT {limit}"
+    if offset:
+        sql += f" OFFSET {offset}"
+    return sql

@@ -1,0 +1,204 @@
+"""From the algebra to operators: the plan that keeps a materialized view up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from engine.catalog.catalog import Catalog
+from engine.catalog.objects import Relation
+from engine.operators.base import Operator
+from engine.operators.filter import Filter
+from engine.operators.hash_aggregate import HashAggregate
+from engine.operators.join import Join
+from engine.operators.leaf import RelationLeaf, ValuesLeaf
+from engine.operators.over_window import OverWindow
+from engine.operators.project import Project
+from engine.operators.recompute_aggregate import RecomputeAggregate
+from engine.operators.temporal_join import TemporalJoin
+from engine.operators.top_n import TopN
+from engine.operators.udf_call import UdfCalls
+from engine.operators.union_all import UnionAll
+from engine.operators.window_close_aggregate import WindowCloseAggregate
+from engine.operators.window_close_sort import WindowCloseSort
+from engine.operators.window_table import WindowTable
+from engine.plan import algebra
+from engine.plan.rules import rewrite
+from engine.sql.errors import InvalidDefinition, UnsupportedQuery
+from engine.sql.expressions import Column, Expr, UdfCall, is_volatile, transform, walk
+
+
+def compile_stream(node: algebra.Node, catalog: Catalog, *, emit_on_window_close: bool = False) -> Operator:
+    """Choose an operator for every node.
+
+    Raises:
+        UnsupportedQuery: something in the query cannot be kept up to date.
+        InvalidDefinition: EMIT ON WINDOW CLOSE without a watermark to close by.
+    """
+    compiler = _Compiler(catalog, emit_on_window_close)
+    top = rewrite(node)
+    if isinstance(top, algebra.TopN) and top.limit is None and not top.offset:
+        top = top.input  # ORDER BY alone has no meaning for a stored relation
+    root = compiler.compile(top)
+    if emit_on_window_close and not compiler.closes:
+        if not root.watermarked:
+            raise _needs_watermark()
+        root = WindowCloseSort(root, min(root.watermarked))
+    return root
+
+
+def name_states(root: Operator, prefix: str) -> None:
+    """Give every operator's tables their names: `<prefix>_<number of the operator>`, bottom up."""
+    for number, operator in enumerate(operators(root)):
+        operator.name_state(f"{prefix}_{number}")
+
+
+def operators(root: Operator) -> Iterator[Operator]:
+    """All operators, inputs before their consumers."""
+    for source in root.inputs:
+        yield from operators(source)
+    yield root
+
+
+def explain(root: Operator, depth: int = 0) -> list[str]:
+    """The plan as an indented tree."""
+    flags = [f"key ({', '.join(f'c{p}' for p in root.key)})"]
+    if root.append_only:
+        flags.append("append-only")
+    if root.watermarked:
+        flags.append(f"watermark ({', '.join(f'c{p}' for p in sorted(root.watermarked))})")
+    details = root.details()
+    line = f"{'  ' * depth}{root.name}{' { ' + details + ' }' if details else ''}  [{'; '.join(flags)}]"
+    return [line] + [below for source in root.inputs for below in explain(source, depth + 1)]
+
+
+def _needs_watermark() -> InvalidDefinition:
+    return InvalidDefinition(
+        "EMIT ON WINDOW CLOSE needs a watermark: none reaches the GROUP BY",
+        fix="Define `WATERMARK FOR` on the source, and group by its column or by window_start of TUMBLE or HOP over it.",
+        sqlstate="0A000",
+    )
+
+
+class _Compiler:
+    def __init__(self, catalog: Catalog, emit_on_window_close: bool) -> None:
+        self._catalog = catalog
+        self._eowc = emit_on_window_close
+        self.closes = False
+
+    def compile(self, node: algebra.Node) -> Operator:
+        compiler = _COMPILERS.get(type(node))
+        if compiler is None:
+            raise UnsupportedQuery(
+                f"`{type(node).__name__}` cannot be kept up to date yet",
+                fix="Run it as a query, or set HEADRACE_DATABASE_URL to a RisingWave cluster.",
+            )
+        return compiler(self, node)
+
+    def _scan(self, node: algebra.Scan) -> Operator:
+        relation = self._catalog.relation(node.relation)
+        if relation.kind == "system":
+            raise UnsupportedQuery(
+                f"a materialized view over the system relation `{relation.name}` is not supported", fix="Query it directly."
+            )
+        return RelationLeaf(relation)
+
+    def _values(self, node: algebra.Values) -> Operator:
+        return ValuesLeaf(node)
+
+    def _project(self, node: algebra.Project) -> Operator:
+        source, exprs = self._with_calls(self.compile(node.input), node.exprs)
+        if not source.append_only and any(is_volatile(e) for e in exprs):
+            raise UnsupportedQuery(
+                "a function whose value changes cannot be used over input that retracts",
+                fix="Store its value first in an append-only view.",
+            )
+        return Project(source, exprs)
+
+    def _with_calls(self, source: Operator, exprs: tuple[Expr, ...]) -> tuple[Operator, tuple[Expr, ...]]:
+        """Put calls of users' functions into operators of their own, innermost first."""
+        while True:
+            calls = [e for expr in exprs for e in walk(expr) if isinstance(e, UdfCall)]
+            ready = tuple(
+                dict.fromkeys(c for c in calls if not any(isinstance(below, UdfCall) for a in c.args for below in walk(a)))
+            )
+            if not ready:
+                return source, exprs
+            width = source.visible
+            source = UdfCalls(source, ready)
+            positions = {call: width + i for i, call in enumerate(ready)}
+
+            def replace(e: Expr, positions: dict[UdfCall, int] = positions) -> Expr | None:
+                return Column(e.type, positions[e]) if isinstance(e, UdfCall) and e in positions else None
+
+            exprs = tuple(transform(expr, replace) for expr in exprs)
+
+    def _filter(self, node: algebra.Filter) -> Operator:
+        source = self.compile(node.input)
+        if is_volatile(node.predicate):
+            raise UnsupportedQuery(
+                "a function whose value changes cannot be used in WHERE of a materialized view",
+                fix="Compute it as a column of another view and filter that.",
+            )
+        return Filter(source, node.predicate)
+
+    def _window(self, node: algebra.Window) -> Operator:
+        return WindowTable(self.compile(node.input), node)
+
+    def _aggregate(self, node: algebra.Aggregate) -> Operator:
+        source, exprs = self._with_calls(self.compile(node.input), (*node.groups, *node.aggregates))
+        groups = exprs[: len(node.groups)]
+        calls: Any = exprs[len(node.groups) :]
+        if self._eowc and not self.closes:
+            windows = tuple(i for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked)
+            if not windows:
+                raise _needs_watermark()
+            if not source.append_only:
+                raise UnsupportedQuery(
+                    "EMIT ON WINDOW CLOSE over input that retracts is not supported",
+                    fix="Aggregate the append-only source first.",
+                )
+            self.closes = True
+            return WindowCloseAggregate(source, groups, calls, windows)
+        if HashAggregate.can_maintain(source, calls):
+            return HashAggregate(source, groups, calls)
+        return RecomputeAggregate(source, groups, calls)
+
+    def _join(self, node: algebra.Join) -> Operator:
+        if not node.temporal:
+            return Join(node.kind, self.compile(node.left), self.compile(node.right), node.condition)
+        left = self.compile(node.left)
+        if not left.append_only:
+            raise UnsupportedQuery(
+                "the left side of a temporal join must be append-only here",
+                fix="Put EMIT ON WINDOW CLOSE on it, or join without FOR SYSTEM_TIME AS OF.",
+            )
+        assert isinstance(node.right, algebra.Scan)
+        right = self._catalog.get(node.right.relation)
+        assert isinstance(right, Relation)
+        return TemporalJoin(node.kind, left, right, node.condition)
+
+    def _over(self, node: algebra.Over) -> Operator:
+        return OverWindow(self.compile(node.input), node.calls)
+
+    def _top_n(self, node: algebra.TopN) -> Operator:
+        if node.limit is None and not node.offset:
+            return self.compile(node.input)
+        return TopN(self.compile(node.input), node.order_by, node.limit, node.offset, node.with_ties)
+
+    def _union(self, node: algebra.UnionAll) -> Operator:
+        return UnionAll([self.compile(branch) for branch in node.branches])
+
+
+_COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
+    algebra.Scan: _Compiler._scan,
+    algebra.Values: _Compiler._values,
+    algebra.Project: _Compiler._project,
+    algebra.Filter: _Compiler._filter,
+    algebra.Window: _Compiler._window,
+    algebra.Aggregate: _Compiler._aggregate,
+    algebra.Join: _Compiler._join,
+    algebra.Over: _Compiler._over,
+    algebra.TopN: _Compiler._top_n,
+    algebra.UnionAll: _Compiler._union,
+}

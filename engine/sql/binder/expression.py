@@ -1,0 +1,423 @@
+"""Scalar expressions: from sqlglot's tree to typed, resolved expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from sqlglot import exp
+
+from engine.catalog.objects import Function
+from engine.functions.aggregates import is_aggregate, resolve_aggregate
+from engine.functions.casts import can_cast, can_cast_implicitly, common_type
+from engine.functions.registry import FunctionTable
+from engine.functions.scalar import build_scalar_functions
+from engine.functions.windows import is_window_function, resolve_window_function
+from engine.sql.binder.frames import render_frame
+from engine.sql.binder.scope import Environment, Scope, position_of
+from engine.sql.errors import (
+    GroupingError,
+    SqlError,
+    TypeMismatch,
+    UndefinedColumn,
+    UndefinedFunction,
+    UnsupportedQuery,
+)
+from engine.sql.expressions import (
+    AggregateCall,
+    Call,
+    Case,
+    Cast,
+    Expr,
+    FieldAccess,
+    Literal,
+    OrderKey,
+    Parameter,
+    UdfCall,
+    WindowCall,
+)
+from engine.sql.intervals import parse_interval
+from engine.sql.parser.calls import FunctionCall, read_call
+from engine.sql.type_names import parse_type
+from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, struct_of
+
+_FUNCTIONS: FunctionTable = build_scalar_functions()
+
+_BINARY: dict[type[exp.Expr], str] = {
+    exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.IntDiv: "/", exp.Mod: "%", exp.DPipe: "||", exp.Pow: "^",
+    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.And: "and", exp.Or: "or",
+    exp.NullSafeEQ: "is not distinct from", exp.NullSafeNEQ: "is distinct from", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
+    exp.BitwiseXor: "#", exp.BitwiseLeftShift: "<<", exp.BitwiseRightShift: ">>", exp.Like: "like", exp.ILike: "ilike",
+    exp.RegexpLike: "~",
+}  # fmt: skip
+
+
+class ExpressionBinder:
+    """Binds expressions of one query level.
+
+    Args:
+        environment: the statement's.
+        scope: columns in sight.
+        aggregates: whether aggregate and window calls may stand here; otherwise the clause's name for the error.
+    """
+
+    def __init__(self, environment: Environment, scope: Scope, forbidden_in: str | None = None) -> None:
+        self._env = environment
+        self._scope = scope
+        self._forbidden_in = forbidden_in
+
+    def bind(self, node: exp.Expr) -> Expr:
+        """Bind one expression."""
+        for kind, method in _METHODS.items():
+            if isinstance(node, kind):
+                return method(self, node)
+        sign = _BINARY.get(type(node))
+        if sign is not None:
+            return self._call(sign, [self.bind(node.this), self.bind(node.expression)], node)
+        raise UnsupportedQuery(
+            f"expression `{node.sql(dialect='risingwave')}` is not supported",
+            position=position_of(node),
+            fix="Rewrite it with other functions, or run the statement on a RisingWave cluster.",
+        )
+
+    def bind_boolean(self, node: exp.Expr, clause: str) -> Expr:
+        bound = self.bind(node)
+        if not can_cast_implicitly(bound.type, BOOL):
+            raise TypeMismatch(f"argument of {clause} must be type boolean, not type {bound.type}", position=position_of(node))
+        return self.coerce(bound, BOOL)
+
+    def coerce(self, expr: Expr, target: SqlType) -> Expr:
+        """Cast implicitly; the caller has checked that it may."""
+        if expr.type == target:
+            return expr
+        if isinstance(expr, Parameter):
+            self._env.parameter_types.setdefault(expr.number, target)
+            return Parameter(target, expr.number)
+        if isinstance(expr, Literal) and expr.type == UNKNOWN:
+            if expr.value is None or target == VARCHAR:
+                return Literal(target, expr.value)
+            if target == INTERVAL:
+                return Literal(INTERVAL, parse_interval(str(expr.value)))
+            return Cast(target, Literal(VARCHAR, expr.value))
+        if isinstance(expr, Literal) and expr.type.is_numeric and target.is_numeric and isinstance(expr.value, (int, Decimal)):
+            folded = float(expr.value) if target.name.startswith("float") else expr.value
+            return Literal(target, folded)
+        return Cast(target, expr)
+
+    # One method a kind of node; the table below says which.
+
+    def _column(self, node: exp.Column) -> Expr:
+        if isinstance(node.this, exp.Star):
+            raise UnsupportedQuery(
+                "`*` may only stand in a SELECT list or in count(*)", position=position_of(node), sqlstate="42601"
+            )
+        position = position_of(node)
+        try:
+            return self._scope.find(node.name, node.table or None, position)
+        except UndefinedColumn:
+            if not node.table and node.name in ("current_user", "current_database", "current_schema", "user"):
+                return self._call("current_user" if node.name == "user" else node.name, [], node)
+            raise
+
+    def _literal(self, node: exp.Literal) -> Expr:
+        text = str(node.this)
+        if node.is_string:
+            return Literal(UNKNOWN, text)
+        if "e" in text.lower():
+            return Literal(FLOAT8, float(text))
+        if "." in text:
+            return Literal(NUMERIC, Decimal(text))
+        return _integer(int(text))
+
+    def _null(self, _node: exp.Expr) -> Expr:
+        return Literal(UNKNOWN, None)
+
+    def _boolean(self, node: exp.Boolean) -> Expr:
+        return Literal(BOOL, bool(node.this))
+
+    def _paren(self, node: exp.Paren) -> Expr:
+        return self.bind(node.this)
+
+    def _neg(self, node: exp.Neg) -> Expr:
+        inner = self.bind(node.this)
+        if isinstance(inner, Literal) and isinstance(inner.value, (int, float, Decimal)) and not isinstance(inner.value, bool):
+            value = -inner.value
+            return _integer(value) if isinstance(value, int) else Literal(inner.type, value)
+        return self._call("neg", [inner], node)
+
+    def _not(self, node: exp.Not) -> Expr:
+        return self._call("not", [self.bind(node.this)], node)
+
+    def _is(self, node: exp.Is) -> Expr:
+        left = self.bind(node.this)
+        if isinstance(node.expression, exp.Null):
+            return self._call("is null", [left], node)
+        if isinstance(node.expression, exp.Boolean):
+            return self._call("is true" if node.expression.this else "is false", [left], node)
+        return self._call("is not distinct from", [left, self.bind(node.expression)], node)
+
+    def _between(self, node: exp.Between) -> Expr:
+        value = self.bind(node.this)
+        low = self._call(">=", [value, self.bind(node.args["low"])], node)
+        high = self._call("<=", [value, self.bind(node.args["high"])], node)
+        return self._call("and", [low, high], node)
+
+    def _in(self, node: exp.In) -> Expr:
+        if node.args.get("query") is not None:
+            raise _subquery(node)
+        value = self.bind(node.this)
+        parts = [self._call("=", [value, self.bind(item)], node) for item in node.expressions]
+        result = parts[0]
+        for part in parts[1:]:
+            result = self._call("or", [result, part], node)
+        return result
+
+    def _case(self, node: exp.Case) -> Expr:
+        operand = node.this
+        conditions: list[Expr] = []
+        values: list[Expr] = []
+        for branch in node.args.get("ifs") or []:
+            if operand is not None:
+                conditions.append(self._call("=", [self.bind(operand), self.bind(branch.this)], branch))
+            else:
+                conditions.append(self.bind_boolean(branch.this, "CASE/WHEN"))
+            values.append(self.bind(branch.args["true"]))
+        default = self.bind(node.args["default"]) if node.args.get("default") is not None else None
+        all_values = [*values, default] if default is not None else values
+        type_ = self._common([v for v in all_values if v is not None], node, "CASE")
+        branches = tuple((c, self.coerce(v, type_)) for c, v in zip(conditions, values, strict=True))
+        return Case(type_, branches, self.coerce(default, type_) if default is not None else None)
+
+    def _cast(self, node: exp.Cast) -> Expr:
+        inner = self.bind(node.this)
+        target = parse_type(node.to)
+        if isinstance(inner, Parameter):
+            self._env.parameter_types.setdefault(inner.number, target)
+            return Parameter(target, inner.number)
+        if inner.type == UNKNOWN:
+            return self.coerce(inner, target)
+        if not can_cast(inner.type, target):
+            raise TypeMismatch(f"cannot cast type `{inner.type}` to `{target}`", position=position_of(node), sqlstate="42846")
+        return inner if inner.type == target else Cast(target, inner)
+
+    def _interval(self, node: exp.Interval) -> Expr:
+        unit = node.args.get("unit")
+        if not isinstance(node.this, exp.Literal):
+            raise UnsupportedQuery(
+                "INTERVAL needs a constant text",
+                position=position_of(node),
+                fix="Multiply a constant: `n * INTERVAL '1 second'`.",
+            )
+        return Literal(
+            INTERVAL, parse_interval(str(node.this.this), unit.name if unit is not None else None, position_of(node))
+        )
+
+    def _array(self, node: exp.Array) -> Expr:
+        return self._call("array", [self.bind(item) for item in node.expressions], node)
+
+    def _bracket(self, node: exp.Bracket) -> Expr:
+        if len(node.expressions) != 1 or isinstance(node.expressions[0], exp.Slice):
+            raise UnsupportedQuery(
+                "array slices are not supported", position=position_of(node), fix="Take single elements: `a[1]`."
+            )
+        index = self.bind(node.expressions[0])
+        return self._call("subscript", [self.bind(node.this), index], node)
+
+    def _at_time_zone(self, node: exp.AtTimeZone) -> Expr:
+        return self._call("at time zone", [self.bind(node.this), self.bind(node.args["zone"])], node)
+
+    def _dot(self, node: exp.Dot) -> Expr:
+        inner = self.bind(node.this)
+        if isinstance(node.expression, exp.Star):
+            raise UnsupportedQuery("`(struct).*` may only stand in a SELECT list", position=position_of(node), sqlstate="42601")
+        return self.field(inner, node.expression.name, position_of(node))
+
+    def field(self, struct: Expr, name: str, position: int | None) -> Expr:
+        """Access one field of a struct."""
+        for field_name, type_ in struct.type.fields:
+            if field_name == name:
+                return FieldAccess(type_, struct, name)
+        if struct.type.name != "struct":
+            raise TypeMismatch(
+                f"type `{struct.type}` is not composite, it has no field `{name}`", position=position, sqlstate="42809"
+            )
+        known = ", ".join(f"`{field_name}`" for field_name, _ in struct.type.fields)
+        raise UndefinedColumn(f"field `{name}` does not exist in `{struct.type}`", position=position, fix=f"Known: {known}.")
+
+    def _parameter(self, node: exp.Expr) -> Expr:
+        number = int(node.name)
+        if self._env.parameters is not None:
+            if number > len(self._env.parameters):
+                raise SqlError(f"there is no parameter `${number}`", position=position_of(node), sqlstate="42P02")
+            value = self._env.parameters[number - 1]
+            type_ = self._env.parameter_types.get(number, UNKNOWN)
+            return Literal(type_, value)
+        return Parameter(self._env.parameter_types.get(number, UNKNOWN), number)
+
+    def _any_call(self, node: exp.Expr) -> Expr:
+        call = read_call(node)  # type: ignore[arg-type]  # sqlglot's classes share Expr only
+        assert call is not None
+        if call.window is not None:
+            return self._window(call, node)
+        if is_aggregate(call.name):
+            return self._aggregate(call, node)
+        if call.where is not None or call.within_group:
+            raise SqlError(
+                f"`{call.name}` is no aggregate, FILTER and WITHIN GROUP do not apply", position=call.position, sqlstate="42809"
+            )
+        if is_window_function(call.name):
+            raise SqlError(f"window function `{call.name}` requires an OVER clause", position=call.position, sqlstate="42809")
+        args = [self.bind(arg) for arg in call.arguments]
+        user = self._env.catalog.find_functions(call.name, self._env.database)
+        if user:
+            return self._user_function(user, args, node)
+        return self._call(call.name, args, node)
+
+    def _operator(self, node: exp.Operator) -> Expr:
+        sign = str(node.args["operator"])
+        return self._call(sign, [self.bind(node.this), self.bind(node.expression)], node)
+
+    def _bitwise_not(self, node: exp.BitwiseNot) -> Expr:
+        return self._call("~", [self.bind(node.this)], node)
+
+    def _tuple(self, node: exp.Tuple) -> Expr:
+        args = [self._known(self.bind(item)) for item in node.expressions]
+        type_ = struct_of(*((f"f{i + 1}", arg.type) for i, arg in enumerate(args)))
+        template = "struct_pack(" + ", ".join(f"f{i + 1} := {{{i}}}" for i in range(len(args))) + ")"
+        return Call(type_, "row", tuple(args), template)
+
+    def _window(self, call: FunctionCall, node: exp.Expr) -> Expr:
+        self._check_allowed("window functions", node)
+        assert call.window is not None
+        args = [self.bind(a) for a in call.arguments if not isinstance(a, exp.Star)]
+        returns, cast_args = self._window_type(call.name, args, call.position)
+        order_node = call.window.args.get("order")
+        order = tuple(self.order_key(o) for o in order_node.expressions) if order_node is not None else ()
+        partition = tuple(self.bind(p) for p in call.window.args.get("partition_by") or [])
+        condition = self.bind_boolean(call.where, "FILTER") if call.where is not None else None
+        frame = render_frame(call.window.args.get("spec"))
+        return WindowCall(returns, call.name, cast_args, partition, order, frame, condition, call.ignore_nulls)
+
+    def _window_type(self, name: str, args: list[Expr], position: int | None) -> tuple[SqlType, tuple[Expr, ...]]:
+        types = [arg.type for arg in args]
+        if is_window_function(name):
+            wanted, returns = resolve_window_function(name, types, position)
+        elif is_aggregate(name):
+            found = resolve_aggregate(name, types, position)
+            wanted, returns = found.args, found.returns
+        else:
+            raise UndefinedFunction(f"window function `{name}` does not exist", position=position)
+        return returns, tuple(self.coerce(a, t) for a, t in zip(args, wanted, strict=True))
+
+    def order_key(self, node: exp.Expr) -> OrderKey:
+        """One ORDER BY key. PostgreSQL: NULLs are larger than everything."""
+        ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
+        descending = bool(ordered.args.get("desc"))
+        nulls_first = ordered.args.get("nulls_first")
+        return OrderKey(self.bind(ordered.this), descending, descending if nulls_first is None else bool(nulls_first))
+
+    def _aggregate(self, call: FunctionCall, node: exp.Expr) -> Expr:
+        self._check_allowed("aggregate functions", node)
+        if call.within_group:
+            raise UnsupportedQuery(f"`{call.name}` WITHIN GROUP is not supported yet", position=call.position)
+        inner = ExpressionBinder(self._env, self._scope, "aggregate arguments")
+        order = tuple(inner.order_key(o) for o in call.order)
+        bound = [inner.bind(arg) for arg in call.arguments if not isinstance(arg, exp.Star)]
+        resolved = resolve_aggregate(call.name, [arg.type for arg in bound], call.position)
+        cast_args = tuple(self.coerce(a, t) for a, t in zip(bound, resolved.args, strict=True))
+        distinct = call.distinct and resolved.name not in ("min", "max", "bool_and", "bool_or")
+        condition = (
+            ExpressionBinder(self._env, self._scope, "FILTER").bind_boolean(call.where, "FILTER")
+            if call.where is not None
+            else None
+        )
+        return AggregateCall(resolved.returns, resolved.name, cast_args, distinct, condition, order)
+
+    def _user_function(self, candidates: list[Function], args: list[Expr], node: exp.Expr) -> Expr:
+        for function in candidates:
+            wanted = [type_ for _, type_ in function.arguments]
+            if len(wanted) != len(args) or not all(can_cast_implicitly(a.type, t) for a, t in zip(args, wanted, strict=True)):
+                continue
+            if function.link is None:
+                raise UnsupportedQuery(
+                    f"function `{function.name}` has no USING LINK and cannot be called yet",
+                    position=position_of(node),
+                    fix="Serve it with `USING LINK`.",
+                )
+            self._env.used[function.id] = None
+            cast_args = tuple(self.coerce(a, t) for a, t in zip(args, wanted, strict=True))
+            return UdfCall(function.returns, function.symbol, function.link, cast_args)
+        shown = ", ".join(arg.type.sql for arg in args)
+        known = "; ".join(f"{f.name}({', '.join(t.sql for _, t in f.arguments)})" for f in candidates)
+        raise UndefinedFunction(
+            f"function `{candidates[0].name}({shown})` does not exist", position=position_of(node), fix=f"Known: {known}."
+        )
+
+    def _call(self, name: str, args: list[Expr], node: exp.Expr) -> Expr:
+        if name not in _FUNCTIONS:
+            raise UndefinedFunction(
+                f"function `{name}({', '.join(arg.type.sql for arg in args)})` does not exist",
+                position=position_of(node),
+                fix="See docs/reference/sql.md for the functions that are there.",
+            )
+        resolved = _FUNCTIONS.resolve(name, [arg.type for arg in args], position_of(node))
+        cast_args = tuple(self.coerce(a, t) for a, t in zip(args, resolved.args, strict=True))
+        return Call(resolved.returns, name, cast_args, resolved.function.template, resolved.function.volatile)
+
+    def _known(self, expr: Expr) -> Expr:
+        return self.coerce(expr, VARCHAR) if expr.type == UNKNOWN else expr
+
+    def _common(self, exprs: list[Expr], node: exp.Expr, what: str) -> SqlType:
+        type_ = common_type([e.type for e in exprs])
+        if type_ is None:
+            shown = ", ".join(dict.fromkeys(e.type.sql for e in exprs))
+            raise TypeMismatch(f"{what} types cannot be matched: {shown}", position=position_of(node), fix="Add a cast.")
+        return type_
+
+    def _check_allowed(self, what: str, node: exp.Expr) -> None:
+        if self._forbidden_in is not None:
+            raise GroupingError(f"{what} are not allowed in {self._forbidden_in}", position=position_of(node))
+
+    def _refuse_subquery(self, node: exp.Expr) -> Expr:
+        raise _subquery(node)
+
+
+def _subquery(node: exp.Expr) -> UnsupportedQuery:
+    return UnsupportedQuery(
+        "a subquery inside an expression is not supported yet",
+        position=position_of(node),
+        fix="Rewrite it as a JOIN, or run the statement on a RisingWave cluster.",
+    )
+
+
+def _integer(value: int) -> Literal:
+    type_ = INT4 if -(2**31) <= value < 2**31 else INT8 if -(2**63) <= value < 2**63 else NUMERIC
+    return Literal(type_, value)
+
+
+_METHODS: dict[type[exp.Expr] | tuple[type[exp.Expr], ...], Callable[[Any, Any], Expr]] = {
+    exp.Column: ExpressionBinder._column,
+    exp.Literal: ExpressionBinder._literal,
+    exp.Null: ExpressionBinder._null,
+    exp.Boolean: ExpressionBinder._boolean,
+    exp.Paren: ExpressionBinder._paren,
+    exp.Neg: ExpressionBinder._neg,
+    exp.Not: ExpressionBinder._not,
+    exp.Is: ExpressionBinder._is,
+    exp.Between: ExpressionBinder._between,
+    exp.In: ExpressionBinder._in,
+    exp.Case: ExpressionBinder._case,
+    exp.Cast: ExpressionBinder._cast,
+    exp.Interval: ExpressionBinder._interval,
+    exp.Array: ExpressionBinder._array,
+    exp.Bracket: ExpressionBinder._bracket,
+    exp.AtTimeZone: ExpressionBinder._at_time_zone,
+    exp.Dot: ExpressionBinder._dot,
+    (exp.Parameter, exp.Placeholder): ExpressionBinder._parameter,
+    (exp.Anonymous, exp.Filter, exp.Window, exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls): ExpressionBinder._any_call,
+    exp.Tuple: ExpressionBinder._tuple,
+    exp.Operator: ExpressionBinder._operator,
+    exp.BitwiseNot: ExpressionBinder._bitwise_not,
+    (exp.Subquery, exp.Exists, exp.Select): ExpressionBinder._refuse_subquery,
+}

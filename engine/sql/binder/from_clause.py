@@ -1,0 +1,230 @@
+"""The FROM clause: tables, views, subqueries, window table functions and joins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from engine.catalog.objects import Input, Relation, View
+from engine.plan.algebra import Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
+from engine.sql.binder.expression import ExpressionBinder
+from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
+from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, UndefinedTable, UnsupportedQuery
+from engine.sql.expressions import Column, Expr, Literal
+from engine.sql.intervals import Interval
+from engine.sql.statements import ObjectName
+from engine.sql.types import INT4, TIMESTAMP, TIMESTAMPTZ
+
+BindNode = Callable[[exp.Expr, Environment], Node]
+
+
+def bind_from(select: exp.Select, environment: Environment, bind_node: BindNode) -> tuple[Node, Scope]:
+    """Bind FROM with all its joins; no FROM is one row without columns."""
+    from_ = select.args.get("from_") or select.args.get("from")
+    if from_ is None:
+        one = Values((OutputColumn("?dual?", INT4),), ((Literal(INT4, 0),),))
+        return one, Scope()
+    binder = _FromBinder(environment, bind_node)
+    node, scope = binder.bind_item(from_.this)
+    for join in select.args.get("joins") or []:
+        node, scope = binder.join(node, scope, join)
+    return node, scope
+
+
+class _FromBinder:
+    def __init__(self, environment: Environment, bind_node: BindNode) -> None:
+        self._env = environment
+        self._bind_node = bind_node
+
+    def bind_item(self, item: exp.Expr) -> tuple[Node, Scope]:
+        """One table, subquery or table function, with the joins in its parentheses."""
+        if isinstance(item, exp.Subquery):
+            node = (
+                self._bind_node(item.this, self._env) if not isinstance(item.this, exp.Table) else self.bind_item(item.this)[0]
+            )
+            result = _aliased(node, item)
+        elif isinstance(item, exp.Values):
+            result = _aliased(self._bind_node(item, self._env), item)
+        elif isinstance(item, exp.Table):
+            result = self._table(item)
+        elif isinstance(item, exp.Paren):
+            result = self.bind_item(item.this)
+        else:
+            raise UnsupportedQuery(
+                f"`{item.sql(dialect='risingwave')}` in FROM is not supported yet", position=position_of(item)
+            )
+        node, scope = result
+        for join in item.args.get("joins") or []:
+            node, scope = self.join(node, scope, join)
+        return node, scope
+
+    def _table(self, item: exp.Table) -> tuple[Node, Scope]:
+        if isinstance(item.this, exp.Anonymous):
+            return self._table_function(item, item.this)
+        name = ObjectName(item.name, item.db or None, item.catalog or None, position_of(item))
+        cte = self._env.ctes.get(item.name) if not item.db else None
+        if cte is not None:
+            outer = {k: v for k, v in self._env.ctes.items() if k != item.name}
+            node = self._bind_node(cte.this, self._env.inside(outer))
+            alias = cte.args.get("alias")
+            names = [c.name for c in alias.args.get("columns") or []] if alias is not None else []
+            return _aliased(_renamed(node, names, position_of(item)), item, default=item.name)
+        found = self._env.catalog.find(name, self._env.database)
+        if found is None:
+            found = self._env.catalog.must_find(name, self._env.database)
+        self._env.used[found.id] = None
+        if isinstance(found, View):
+            from engine.sql.parser import parse_query
+
+            node = self._bind_node(parse_query(found.sql), self._env.inside({}))
+            return _aliased(_renamed(node, list(found.columns), None), item, default=found.name)
+        if not isinstance(found, Relation):
+            raise UndefinedTable(
+                f"`{found.name}` is a {found.kind}, one cannot select from it", position=name.position, sqlstate="42809"
+            )
+        columns = tuple(OutputColumn(c.name, c.type) for c in found.visible)
+        return _aliased(Scan(columns, found.id, found.name), item, default=found.name)
+
+    def _table_function(self, item: exp.Table, call: exp.Anonymous) -> tuple[Node, Scope]:
+        name = str(call.this).upper()
+        if name not in ("TUMBLE", "HOP"):
+            raise UnsupportedQuery(f"table function `{name.lower()}` is not supported yet", position=position_of(call))
+        wanted = {"TUMBLE": (3, 4), "HOP": (4, 5)}[name]
+        if not wanted[0] <= len(call.expressions) <= wanted[1]:
+            raise SqlError(
+                f"{name} takes a table, a time column and {wanted[0] - 2} interval(s)",
+                position=position_of(call),
+                sqlstate="42883",
+            )
+        node, scope = self._table_argument(call.expressions[0])
+        time = ExpressionBinder(self._env, scope, name).bind(call.expressions[1])
+        if not isinstance(time, Column) or time.type not in (TIMESTAMP, TIMESTAMPTZ):
+            raise TypeMismatch(
+                f"the second argument of {name} must be a timestamp column, not {time.type}",
+                position=position_of(call.expressions[1]),
+            )
+        for reserved in ("window_start", "window_end"):
+            if scope.has(reserved):
+                raise InvalidDefinition(
+                    f"{name} would add a second column `{reserved}`",
+                    position=position_of(call),
+                    fix=f"Rename `{reserved}` of the input in a subquery.",
+                    sqlstate="42701",
+                )
+        spans = [self._fixed_interval(arg, scope, name) for arg in call.expressions[2:]]
+        slide = spans[0]
+        size = spans[1] if name == "HOP" else spans[0]
+        offset = spans[-1] if len(call.expressions) == wanted[1] else 0
+        if slide <= 0 or size <= 0 or size % slide:
+            raise SqlError(
+                f"{name} needs positive intervals, the size a multiple of the slide",
+                position=position_of(call),
+                sqlstate="22023",
+            )
+        columns = (*node.columns, OutputColumn("window_start", time.type), OutputColumn("window_end", time.type))
+        return _aliased(Window(columns, node, time.index, slide, size, offset % slide), item, default=name.lower())
+
+    def _table_argument(self, argument: exp.Expr) -> tuple[Node, Scope]:
+        if isinstance(argument, exp.Column):
+            table = exp.Table(this=argument.this, db=argument.args.get("table"))
+            table.meta.update(argument.meta)
+            return self.bind_item(table)
+        if isinstance(argument, (exp.Identifier, exp.Var)):
+            return self.bind_item(exp.Table(this=argument))
+        return self.bind_item(argument)
+
+    def _fixed_interval(self, node: exp.Expr, scope: Scope, name: str) -> int:
+        bound = ExpressionBinder(self._env, scope, name).bind(node)
+        value = bound.value if isinstance(bound, Literal) else None
+        if not isinstance(value, Interval) or value.fixed_us is None:
+            raise SqlError(
+                f"{name} needs a constant interval without months",
+                position=position_of(node),
+                sqlstate="22023",
+                fix="For example `INTERVAL '10 seconds'`.",
+            )
+        return value.fixed_us
+
+    def join(self, left: Node, left_scope: Scope, join: exp.Join) -> tuple[Node, Scope]:
+        """`left JOIN right ...`."""
+        right, right_scope = self.bind_item(join.this)
+        temporal = join.this.args.get("version") is not None
+        kind = _join_kind(join)
+        scope = left_scope.beside(right_scope)
+        using = [c.name for c in join.args.get("using") or []]
+        if str(join.args.get("method") or "").upper() == "NATURAL":
+            using = [c.name for c in left_scope.columns if not c.merged and right_scope.has(c.name)]
+        condition: Expr | None = None
+        binder = ExpressionBinder(self._env, scope, "JOIN conditions")
+        if using:
+            condition, scope = _using(using, left_scope, right_scope, scope, binder, join)
+        elif join.args.get("on") is not None:
+            condition = binder.bind_boolean(join.args["on"], "JOIN/ON")
+        elif kind != "inner":
+            raise SqlError(f"a {kind} join needs ON or USING", position=position_of(join), sqlstate="42601")
+        if temporal:
+            self._check_temporal(kind, right, join)
+        columns = left.columns + right.columns
+        return Join(columns, kind, left, right, condition, temporal), scope
+
+    def _check_temporal(self, kind: JoinKind, right: Node, join: exp.Join) -> None:
+        position = position_of(join)
+        if kind not in ("inner", "left"):
+            raise UnsupportedQuery(
+                "a temporal join is an inner or a left join",
+                position=position,
+                fix="Write `LEFT JOIN ... FOR SYSTEM_TIME AS OF PROCTIME()`.",
+            )
+        relation = self._env.catalog.get(right.relation) if isinstance(right, Scan) else None
+        if relation is None or (isinstance(relation, Input) and relation.kind == "source"):
+            raise UnsupportedQuery(
+                "the right side of a temporal join must be a table, an index or a materialized view",
+                position=position,
+                fix="Create a materialized view of it first.",
+            )
+
+
+def _using(
+    names: list[str], left_scope: Scope, right_scope: Scope, scope: Scope, binder: ExpressionBinder, join: exp.Join
+) -> tuple[Expr | None, Scope]:
+    condition: Expr | None = None
+    by = len(left_scope.columns)
+    merged: set[int] = set()
+    for name in names:
+        left = left_scope.find(name, None, position_of(join))
+        right = right_scope.find(name, None, position_of(join))
+        equal = binder._call("=", [left, Column(right.type, right.index + by)], join)
+        condition = equal if condition is None else binder._call("and", [condition, equal], join)
+        merged.add(right.index + by)
+    columns = tuple(ScopeColumn(c.table, c.name, c.type, c.index, c.merged or c.index in merged) for c in scope.columns)
+    return condition, Scope(columns)
+
+
+def _join_kind(join: exp.Join) -> JoinKind:
+    side = (join.side or "").upper()
+    kind = (join.kind or "").upper()
+    if side in ("LEFT", "RIGHT", "FULL") and kind in ("", "OUTER"):
+        return {"LEFT": "left", "RIGHT": "right", "FULL": "full"}[side]  # type: ignore[return-value]
+    if not side and kind in ("", "INNER", "CROSS"):
+        return "inner"
+    raise UnsupportedQuery(f"`{side} {kind} JOIN` is not supported", position=position_of(join))
+
+
+def _renamed(node: Node, names: list[str], position: int | None) -> Node:
+    if not names:
+        return node
+    if len(names) > len(node.columns):
+        raise SqlError(f"{len(names)} column names for {len(node.columns)} columns", position=position, sqlstate="42P10")
+    full = names + [c.name for c in node.columns[len(names) :]]
+    columns = tuple(OutputColumn(name, c.type) for name, c in zip(full, node.columns, strict=True))
+    return Project(columns, node, tuple(Column(c.type, i) for i, c in enumerate(node.columns)))
+
+
+def _aliased(node: Node, item: exp.Expr, default: str | None = None) -> tuple[Node, Scope]:
+    alias = item.args.get("alias")
+    table = default
+    if alias is not None:
+        table = alias.name or default
+        node = _renamed(node, [c.name for c in alias.args.get("columns") or []], position_of(item))
+    return node, Scope(tuple(ScopeColumn(table, c.name, c.type, i) for i, c in enumerate(node.columns)))

@@ -1,0 +1,108 @@
+"""Which names can be seen where, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from engine.catalog.catalog import Catalog
+from engine.sql.errors import AmbiguousColumn, UndefinedColumn, UndefinedTable
+from engine.sql.expressions import Column
+from engine.sql.types import SqlType
+
+
+@dataclass(frozen=True)
+class ScopeColumn:
+    """A column that an expression may name; `merged` is the other side of a USING join, found only when qualified."""
+
+    table: str | None
+    name: str
+    type: SqlType
+    index: int
+    merged: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The columns of one FROM clause, in order."""
+
+    columns: tuple[ScopeColumn, ...] = ()
+
+    def find(self, name: str, table: str | None, position: int | None) -> Column:
+        """Resolve a column name.
+
+        Raises:
+            UndefinedColumn, AmbiguousColumn, UndefinedTable: as PostgreSQL would.
+        """
+        matches = [c for c in self.columns if c.name == name and (c.table == table if table else not c.merged)]
+        if len(matches) > 1:
+            raise AmbiguousColumn(
+                f"column reference `{name}` is ambiguous",
+                position=position,
+                fix=f"Qualify it: {', '.join(f'`{c.table}.{name}`' for c in matches)}.",
+            )
+        if matches:
+            return Column(matches[0].type, matches[0].index)
+        if table and not any(c.table == table for c in self.columns):
+            raise UndefinedTable(
+                f"missing FROM-clause entry for table `{table}`",
+                position=position,
+                fix=f"In scope: {', '.join(f'`{t}`' for t in dict.fromkeys(c.table for c in self.columns) if t)}.",
+            )
+        shown = f"{table}.{name}" if table else name
+        known = ", ".join(f"`{c.name}`" for c in self.columns[:12])
+        raise UndefinedColumn(
+            f"column `{shown}` does not exist", position=position, fix=f"In scope: {known}." if known else None
+        )
+
+    def has(self, name: str) -> bool:
+        return any(c.name == name for c in self.columns)
+
+    def of_table(self, table: str, position: int | None) -> list[ScopeColumn]:
+        found = [c for c in self.columns if c.table == table]
+        if not found:
+            raise UndefinedTable(f"missing FROM-clause entry for table `{table}`", position=position)
+        return found
+
+    def beside(self, other: Scope) -> Scope:
+        """Both scopes, the other's columns shifted behind mine."""
+        by = len(self.columns)
+        moved = tuple(ScopeColumn(c.table, c.name, c.type, c.index + by, c.merged) for c in other.columns)
+        return Scope(self.columns + moved)
+
+
+@dataclass
+class Environment:
+    """What a whole statement is bound against.
+
+    Attributes:
+        catalog: the snapshot that names are looked up in.
+        database: the session's database.
+        ctes: common table expressions in sight.
+        parameters: values of `$1` ... as literals, or None while preparing.
+        parameter_types: types that were given or inferred, by number.
+        relations: ids of relations and functions that were used, in order of use.
+    """
+
+    catalog: Catalog
+    database: str
+    ctes: Mapping[str, exp.CTE] = field(default_factory=dict)
+    parameters: tuple[object, ...] | None = None
+    parameter_types: dict[int, SqlType] = field(default_factory=dict)
+    used: dict[int, None] = field(default_factory=dict)
+    depth: int = 0
+
+    def inside(self, ctes: Mapping[str, exp.CTE]) -> Environment:
+        """The same statement, with other common table expressions in sight."""
+        return Environment(self.catalog, self.database, ctes, self.parameters, self.parameter_types, self.used, self.depth + 1)
+
+
+def position_of(node: exp.Expr) -> int | None:
+    """The 1-based position of the node in the statement, where the parser left one."""
+    for part in node.walk():
+        position = part.meta.get("position")
+        if position is not None:
+            return int(position)
+    return None
