@@ -193,7 +193,7 @@ class ExtendedQuery:
 
     async def _send(self, portal: Portal, result: Result, limit: int) -> None:
         assert result.fields is not None
-        total = portal.rows.num_rows if portal.rows is not None else 0
+        total = portal.rows.num_rows if portal.rows is not None else portal.sent
         count = total - portal.sent if limit <= 0 else min(limit, total - portal.sent)
         resumed = portal.sent > 0
         if portal.rows is not None and count:

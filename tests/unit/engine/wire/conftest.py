@@ -45,6 +45,7 @@ _BY_DUCKDB = {
     "interval": INTERVAL, "json": JSONB, "decimal": NUMERIC,
 }  # fmt: skip
 _CASTS = {
+    "varchar[]": list_of(VARCHAR),
     "int": INT4,
     "int4": INT4,
     "bigint": INT8,
