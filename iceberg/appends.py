@@ -122,7 +122,7 @@ def stage_append(
         snapshot_id=snapshot_id,
         parent_snapshot_id=parent.snapshot_id if parent else None,
         sequence_number=sequence_number,
-        timestamp_ms=max(int(clock.now().timestamp() * 1000), metadata.last_updated_ms),
+        timestamp_ms=max(int(clock.now().timestamp() * 1000), metadata.last_updated_ms, parent.timestamp_ms if parent else 0),
         manifest_list=list_path,
         summary=_summary(metadata, written.files, parent, summary),
         schema_id=metadata.current_schema_id,

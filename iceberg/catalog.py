@@ -8,10 +8,10 @@ Two kinds are known, under the names that RisingWave's `catalog.type` has for th
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError
@@ -135,7 +135,7 @@ def _open_sqlite(uri: str, location: str, name: str, properties: Mapping[str, st
 def _open_rest(uri: str, location: str, name: str, properties: Mapping[str, str]) -> Catalog:
     from pyiceberg.catalog.rest import RestCatalog  # brings requests; only needed here
 
-    if urlsplit(uri).scheme not in ("http", "https"):
+    if not uri.startswith(("http://", "https://")):
         raise ConfigError(
             f"catalog URI `{_without_secrets(uri)}` is no address", where="catalog.uri", fix="Use `http://HOST:PORT/PATH`."
         )
@@ -149,5 +149,4 @@ def _open_rest(uri: str, location: str, name: str, properties: Mapping[str, str]
 
 def _without_secrets(uri: str) -> str:
     """The address without user, password and query."""
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if parts.netloc else uri.partition("?")[0]
+    return re.sub(r"//[^/]*@", "//", uri).partition("?")[0]

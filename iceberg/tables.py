@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import TableAlreadyExistsError
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
@@ -310,7 +310,7 @@ def create_table_for_arrow(catalog: Catalog, identifier: str, arrow_schema: pa.S
         arrow_schema = arrow_schema.append(pa.field("sink_epoch", pa.int64()))
     arrow_schema = pa.schema([pa.field(field.name, _lake_type(field, identifier), nullable=True) for field in arrow_schema])
     try:
-        schema = catalog._convert_schema_if_needed(arrow_schema)
+        schema = assign_fresh_schema_ids(catalog._convert_schema_if_needed(arrow_schema))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"schema cannot be stored: {error}", where=identifier, fix="Cast the column in the query."
