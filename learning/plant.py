@@ -116,7 +116,7 @@ def _simulate_channels(rng: np.random.Generator, plan: FaultPlan) -> dict[str, F
     seconds, pumps = plan.wear.shape
 
     def spread(nominal: float, share: float) -> Float64:
-        return rng.normal(nominal, nominal * share, pumps)
+        return rng.normal(nominal, nominal * share, (pumps,))
 
     h0, hs, a, k, kv = spread(6.0, 0.04), spread(1.5, 0.04), spread(0.010, 0.05), spread(0.018, 0.05), spread(0.012, 0.05)
     imbalance, air, rise = spread(1.1, 0.15), spread(24.0, 0.08), spread(22.0, 0.08)
