@@ -194,6 +194,8 @@ class RisingWave(SqlglotRisingWave):
     class Generator(RisingWaveGenerator):
         """Writes our trees."""
 
+        MULTI_ARG_DISTINCT = True
+
         TRANSFORMS: ClassVar[dict[Any, Any]] = {
             **RisingWaveGenerator.TRANSFORMS,
             exp.All: _all,

@@ -10,9 +10,10 @@ from sqlglot import exp
 
 from engine.sql.errors import SqlSyntaxError
 from engine.sql.parser import clauses, queries
+from engine.sql.parser.create import skip_rest
 from engine.sql.parser.expressions import expression
 from engine.sql.parser.stream import TokenStream
-from engine.sql.statements import Alter, Copy, Delete, Drop, DropKind, Insert, ObjectName, Statement, Update
+from engine.sql.statements import Alter, Copy, Delete, Drop, DropKind, Insert, ObjectName, Statement, Update, Utility
 from engine.sql.types import SqlType
 
 _KINDS: Final[dict[str, DropKind]] = {
@@ -67,6 +68,9 @@ def alter(stream: TokenStream) -> Statement:
     statement = Alter(text="", kind=kind, name=stream.object_name(), action="", if_exists=if_exists)
     if kind in ("function", "aggregate") and stream.at_symbol("("):
         _signature(stream)
+    if kind == "user" and not stream.at("rename"):
+        skip_rest(stream)
+        return Utility(text="", what="alter user")
     for words, read in _ACTIONS.items():
         if stream.accept(*words.split()):
             return read(stream, statement)

@@ -131,9 +131,8 @@ def column_definition(stream: TokenStream) -> ColumnDefinition:
             column = replace(column, primary_key=True)
         elif stream.accept("default"):
             column = replace(column, default=expression(stream))
-        elif stream.accept("as") or stream.accept("generated", "always", "as"):
+        elif stream.accept("as"):
             column = replace(column, generated=expression(stream))
-            stream.accept("stored")
         elif stream.at_any("unique", "references", "check", "collate"):
             raise _constraint(stream)
         elif not stream.accept("null"):

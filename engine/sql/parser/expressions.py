@@ -151,7 +151,8 @@ def _infix(stream: TokenStream, left: exp.Expression, level: int) -> exp.Express
             stream.expect("time", "zone")
             return mark(exp.AtTimeZone(this=left, zone=expression(stream, level + 1)), token)
         case "collate":
-            return mark(exp.Collate(this=left, expression=stream.identifier()), token)
+            name = stream.qualified_label()
+            return mark(exp.Collate(this=left, expression=name), token)
         case "operator":
             return mark(_operator(stream, left), token)
         case "not":

@@ -141,6 +141,13 @@ class TokenStream:
             raise self.error()
         return _identifier(self.advance())
 
+    def qualified_label(self) -> exp.Identifier:
+        """The last part of a dotted name; any words."""
+        name = self.label()
+        while self.accept_symbol("."):
+            name = self.label()
+        return name
+
     def bare_label(self) -> exp.Identifier | None:
         """A column label without AS, if one is next."""
         token = self.current

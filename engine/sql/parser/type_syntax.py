@@ -6,7 +6,7 @@
 | `T[]` | `DataType(this=DType.ARRAY, expressions=[T], nested=True)` |
 | `STRUCT<a T, ...>` | `DataType(this=DType.STRUCT, expressions=[ColumnDef(this=Identifier, kind=T)], nested=True)` |
 | `MAP(K, V)` | `DataType(this=DType.MAP, expressions=[K, V], nested=True)` |
-| anything else, e.g. `regclass`, `pg_catalog.text` | `DataType(this=DType.USERDEFINED, kind="folded.name")` |
+| anything else, e.g. `regclass`, `pg_catalog.text`, `"char"` | `DataType(this=DType.USERDEFINED, kind="folded.name")` |
 
 `engine.sql.type_names.parse_type` turns the tree into a `SqlType`.
 """
@@ -81,8 +81,17 @@ def _element(stream: TokenStream) -> exp.DataType:
         return _map(stream)
     if token.kind == "word" and token.value in SCALARS and not stream.at_symbol(".", 1):
         return _scalar(stream)
-    name = stream.object_name()
-    return exp.DataType(this=DType.USERDEFINED, kind=str(name))
+    return exp.DataType(this=DType.USERDEFINED, kind=_dotted_name(stream))
+
+
+def _dotted_name(stream: TokenStream) -> str:
+    """A name that is no built-in type; a part that was quoted keeps its quotes: `"char"` is not `char`."""
+    parts = []
+    while True:
+        name = stream.label() if parts else stream.identifier()
+        parts.append('"' + name.name.replace('"', '""') + '"' if name.args["quoted"] else name.name)
+        if not stream.accept_symbol("."):
+            return ".".join(parts)
 
 
 def _scalar(stream: TokenStream) -> exp.DataType:
