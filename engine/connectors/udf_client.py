@@ -18,7 +18,8 @@ import pyarrow as pa
 from pyarrow import flight
 
 from core.errors import HeadraceError, UnavailableError
-from engine.connectors.udf_types import describe_field, from_protocol, physical_type, protocol_field, to_protocol
+from engine.connectors.arrow_types import physical_type
+from engine.connectors.udf_types import describe_field, from_protocol, protocol_field, to_protocol
 from engine.sql.errors import InvalidParameter, SqlError, TypeMismatch, UndefinedFunction
 from engine.sql.types import SqlType
 

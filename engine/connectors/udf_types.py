@@ -8,8 +8,8 @@ with pyarrow, and it is read either way, because a process that imports `arrow_u
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from engine.connectors.arrow_types import physical_type, rebuild
 from engine.sql.types import SqlType
 
 _EXTENSION_KEY = b"ARROW:extension:name"
@@ -20,17 +20,6 @@ _ARROW = {
     "time": pa.time64("us"), "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us", "UTC"),
     "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.string(),
 }  # fmt: skip
-_PHYSICAL = _ARROW | {"timestamptz": pa.timestamp("us"), "numeric": pa.decimal128(38, 18)}
-
-
-def physical_type(type_: SqlType) -> pa.DataType:
-    """The Arrow type of `SqlType.duckdb`."""
-    if type_.name == "list":
-        assert type_.element is not None
-        return pa.list_(physical_type(type_.element))
-    if type_.name == "struct":
-        return pa.struct([(name, physical_type(field)) for name, field in type_.fields])
-    return _PHYSICAL[type_.name]
 
 
 def protocol_field(name: str, type_: SqlType) -> pa.Field:
@@ -62,19 +51,7 @@ def describe_field(field: pa.Field) -> str:
 
 def to_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
     """Physical values as the protocol's."""
-    array = _storage(array)
-    if type_.name == "list":
-        assert type_.element is not None
-        target = protocol_field("", type_).type
-        lists = array.cast(pa.list_(array.type.value_type)) if pa.types.is_large_list(array.type) else array
-        # `flatten` skips what null lists hide, so the offsets are counted again.
-        return _list_of(to_protocol(lists.flatten(), type_.element), lists, target)
-    if type_.name == "struct":
-        children = [to_protocol(child, field) for child, (_, field) in zip(array.flatten(), type_.fields, strict=True)]
-        return pa.StructArray.from_arrays(children, fields=list(protocol_field("", type_).type), mask=array.is_null())
-    if type_.name == "numeric":
-        return _plain_decimal_text(array)
-    return array.cast(_ARROW[type_.name])
+    return rebuild(array, type_, protocol_field("", type_).type, _leaf_to_protocol)
 
 
 def from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
@@ -82,30 +59,19 @@ def from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
 
     Raises:
         pa.ArrowInvalid: a value does not fit the type.
+        ValueError: the nesting is another.
     """
-    array = _storage(array)
-    if type_.name == "list":
-        assert type_.element is not None
-        lists = array.cast(pa.list_(array.type.value_type)) if pa.types.is_large_list(array.type) else array
-        return _list_of(from_protocol(lists.flatten(), type_.element), lists, physical_type(type_))
-    if type_.name == "struct":
-        children = [from_protocol(child, field) for child, (_, field) in zip(array.flatten(), type_.fields, strict=True)]
-        return pa.StructArray.from_arrays(children, fields=list(physical_type(type_)), mask=array.is_null())
+    return rebuild(array, type_, physical_type(type_), _leaf_from_protocol)
+
+
+def _leaf_to_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
+    return _plain_decimal_text(array) if type_.name == "numeric" else array.cast(_ARROW[type_.name])
+
+
+def _leaf_from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
     if type_.name == "timestamptz":
         return array.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
     return array.cast(physical_type(type_))
-
-
-def _storage(array: pa.Array) -> pa.Array:
-    return array.storage if isinstance(array, pa.ExtensionArray) else array
-
-
-def _list_of(values: pa.Array, like: pa.Array, type_: pa.DataType) -> pa.Array:
-    """`values` in lists as long, and as null, as those of `like`."""
-    lengths = pc.fill_null(pc.list_value_length(like), 0)
-    ends = pc.cumulative_sum(lengths).cast(pa.int32())
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    return pa.ListArray.from_arrays(offsets, values, type=type_, mask=like.is_null())
 
 
 def _plain_decimal_text(array: pa.Array) -> pa.Array:

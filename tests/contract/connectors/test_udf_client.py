@@ -21,8 +21,8 @@ import pyarrow as pa
 import pytest
 
 from core.errors import UnavailableError
+from engine.connectors.arrow_types import physical_type
 from engine.connectors.udf_client import UdfClient, UdfFailed
-from engine.connectors.udf_types import physical_type
 from engine.sql.errors import InvalidParameter, TypeMismatch, UndefinedFunction
 from engine.sql.types import (
     BOOL,
