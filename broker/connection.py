@@ -102,7 +102,14 @@ class Connection:
     async def _handle(self, request: Request) -> Fields | None:
         if request.api_key == PRODUCE_KEY:
             return await produce.begin(self._node, request)
-        return await APIS[request.api_key].handle(self._node, request)
+        api = APIS[request.api_key]
+        if api.reads_only:
+            return await api.handle(self._node, request)
+        # The client may leave meanwhile, which cancels us, and must not leave half a decision behind.
+        working = asyncio.create_task(api.handle(self._node, request))
+        self._node.unfinished.add(working)
+        working.add_done_callback(self._node.unfinished.discard)
+        return await asyncio.shield(working)
 
     def _discard(self) -> None:
         """Close what was begun and never awaited; the records are appended all the same."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
+from broker.coordinators.offsets import Offsets
 from broker.coordinators.producer_ids import ProducerIds
+from broker.coordinators.transactions import Transactions
 from broker.topics import Topics
 from core.settings import BrokerSettings
 
@@ -21,3 +24,7 @@ class Node:
     settings: BrokerSettings
     topics: Topics
     producer_ids: ProducerIds
+    offsets: Offsets
+    transactions: Transactions
+    # Requests whose client has left are carried to their end all the same: half a decision is none.
+    unfinished: set[asyncio.Task[object]] = field(default_factory=set)

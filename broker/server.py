@@ -8,20 +8,23 @@ import uuid
 from pathlib import Path
 
 from broker.connection import Connection
+from broker.coordinators.offsets import Offsets
 from broker.coordinators.producer_ids import ProducerIds
 from broker.coordinators.store import Store
+from broker.coordinators.transactions import Transactions
 from broker.folder import FolderLock
 from broker.log.flusher import Flusher
 from broker.node import Node
 from broker.topics import Topics
 from core.clock import Clock, SystemClock
-from core.errors import ConfigError, UnavailableError
+from core.errors import ConfigError, HeadraceError, UnavailableError
 from core.settings import BrokerSettings
 
 logger = logging.getLogger(__name__)
 
 # A produce request of a usual client fits, so that its read does not stop and go.
 _STREAM_LIMIT_BYTES = 1 << 20
+_HOUSEKEEPING_SECONDS = 1.0
 
 
 class Broker:
@@ -63,14 +66,19 @@ class Broker:
         self._store = Store(self._data_dir / "coordinators.db", sync=settings.fsync != "never")
         self._topics = Topics(self._data_dir, settings, self._flusher, self._now_ms)
         self._topics.open()
+        producer_ids, offsets = ProducerIds(self._store), Offsets(self._store)
         self._node = Node(
             cluster_id=await self._cluster_id(),
             host=self._host,
             port=self._port,
             settings=settings,
             topics=self._topics,
-            producer_ids=ProducerIds(self._store),
+            producer_ids=producer_ids,
+            offsets=offsets,
+            transactions=Transactions(self._store, self._topics, offsets, producer_ids, self._now_ms),
         )
+        await self._node.transactions.recover()
+        self._housekeeping = asyncio.create_task(self._keep_house())
         try:
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=_STREAM_LIMIT_BYTES)
         except OSError as error:
@@ -103,6 +111,8 @@ class Broker:
         await asyncio.gather(*self._connections, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
+        self._housekeeping.cancel()
+        await asyncio.gather(self._housekeeping, *self._node.unfinished, return_exceptions=True)
         await self._flusher.close()
         await self._store.close()
         self._topics.close()
@@ -120,6 +130,14 @@ class Broker:
             pass  # the broker stops
         finally:
             self._connections.discard(task)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            try:
+                await self._node.transactions.abort_expired()
+            except HeadraceError:
+                logger.exception("housekeeping failed; tried again later")
 
     async def _cluster_id(self) -> str:
         rows = self._store.load("SELECT value FROM meta WHERE key = 'cluster_id'")

@@ -84,6 +84,7 @@ async def delete_topics(node: Node, request: Request) -> Fields:
             else:
                 topic_id = topic.topic_id
                 await node.topics.delete(topic.name)
+                await node.offsets.forget_topic(topic.name)
         except Refusal as refusal:
             code, text = refusal.code, str(refusal)
         responses.append({"name": known_name, "topic_id": topic_id, "error_code": code, "error_message": text})

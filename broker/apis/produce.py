@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 from kio.schema.errors import ErrorCode
@@ -49,7 +50,7 @@ def _append(node: Node, body: Any, topic: str, part: Any, appended: list[Partiti
         if body.acks not in _ACKS:
             raise Refusal(ErrorCode.invalid_required_acks, f"acks `{body.acks}` is none of -1, 0, 1")
         log = node.topics.must_get_partition(topic, part.index)
-        result = log.append(part.records or b"")
+        result = log.append(part.records or b"", partial(node.transactions.admit, topic, part.index))
     except Refusal as refusal:
         return _refused(part.index, refusal.code, str(refusal))
     except UnavailableError as error:

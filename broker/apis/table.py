@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from kio.schema.errors import ErrorCode
 
-from broker.apis import create_topics, fetch, find_coordinator, init_producer_id, list_offsets, metadata
+from broker.apis import (
+    create_topics,
+    fetch,
+    find_coordinator,
+    init_producer_id,
+    list_offsets,
+    metadata,
+    offset_commit,
+    offset_fetch,
+    transactions,
+)
 from broker.node import Node
 from broker.wire import API_VERSIONS_KEY, Fields, Request
 
-Handler = Callable[[Node, Request], Awaitable[Fields]]
+Handler = Callable[[Node, Request], Coroutine[None, None, Fields]]
 
 PRODUCE_KEY = 0
 PRODUCE_VERSIONS = (3, 10)
@@ -41,18 +51,25 @@ class Api:
     lowest: int
     highest: int
     handle: Handler
+    reads_only: bool = False
 
 
 # Produce is missing here because it is begun before it is awaited: `connection` calls `produce.begin`.
 APIS: Mapping[int, Api] = {
-    1: Api("Fetch", 4, 16, fetch.handle),
-    2: Api("ListOffsets", 1, 7, list_offsets.handle),
+    1: Api("Fetch", 4, 16, fetch.handle, reads_only=True),
+    2: Api("ListOffsets", 1, 7, list_offsets.handle, reads_only=True),
     3: Api("Metadata", 0, 13, metadata.handle),
-    10: Api("FindCoordinator", 0, 4, find_coordinator.handle),
-    API_VERSIONS_KEY: Api("ApiVersions", 0, 3, api_versions),
+    8: Api("OffsetCommit", 2, 9, offset_commit.handle),
+    9: Api("OffsetFetch", 1, 9, offset_fetch.handle, reads_only=True),
+    10: Api("FindCoordinator", 0, 4, find_coordinator.handle, reads_only=True),
+    API_VERSIONS_KEY: Api("ApiVersions", 0, 3, api_versions, reads_only=True),
     19: Api("CreateTopics", 2, 7, create_topics.create_topics),
     20: Api("DeleteTopics", 1, 6, create_topics.delete_topics),
     22: Api("InitProducerId", 0, 4, init_producer_id.handle),
+    24: Api("AddPartitionsToTxn", 0, 3, transactions.add_partitions),
+    25: Api("AddOffsetsToTxn", 0, 3, transactions.add_offsets),
+    26: Api("EndTxn", 0, 3, transactions.end),
+    28: Api("TxnOffsetCommit", 0, 3, transactions.commit_offsets),
     37: Api("CreatePartitions", 0, 3, create_topics.create_partitions),
 }
 

@@ -100,8 +100,11 @@ class PartitionLog:
 
     # -- writing
 
-    def append(self, records: bytes) -> Appended:
+    def append(self, records: bytes, admit: Callable[[BatchHeader], None] | None = None) -> Appended:
         """Append what one produce request holds for this partition; all of it or nothing.
+
+        Args:
+            admit: raises Refusal for a transactional batch that may not be written here.
 
         The caller acknowledges only when `durable()` is done, also for a repetition: its first sending may still wait.
 
@@ -116,6 +119,8 @@ class PartitionLog:
         next_offset = self.end_offset
         first_offset: int | None = None
         for position, header in split_produced(records, self.config.max_message_bytes):
+            if header.is_transactional and admit is not None:
+                admit(header)
             has_producer = header.producer_id >= 0
             repeated = staged.check(header) if has_producer else None
             if first_offset is None:
