@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from engine.sql.errors import UnsupportedQuery
@@ -98,7 +99,7 @@ def _list(type_: SqlType, array: pa.Array) -> pa.Array:
     counts = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     header = np.zeros(len(counts), _ARRAY_HEADER)
     header["dimensions"] = 1
-    header["nulls"] = 1 if values.null_count else 0
+    header["nulls"] = _holds_null(values, counts)
     header["oid"] = column_oid(element)
     header["length"] = counts
     header["lower"] = 1
@@ -111,6 +112,16 @@ def _list(type_: SqlType, array: pa.Array) -> pa.Array:
         short = pa.array([item.tobytes()[:_EMPTY_ARRAY_BYTES] for item in empty], pa.binary())
         full = pa.compute.if_else(pa.array(counts > 0), full, short)
     return null_like(array, concatenate([full, cells]))
+
+
+def _holds_null(values: pa.Array, counts: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_] | bool:
+    """For each list, whether one of its elements (they follow each other in `values`) is NULL."""
+    if not values.null_count:
+        return False
+    before = np.concatenate([[0], np.cumsum(values.is_null().to_numpy(zero_copy_only=False))])
+    ends = np.cumsum(counts)
+    found: npt.NDArray[np.bool_] = before[ends] > before[ends - counts]
+    return found
 
 
 def _struct(type_: SqlType, array: pa.Array) -> pa.Array:

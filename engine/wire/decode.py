@@ -65,7 +65,8 @@ def decode_text(type_: SqlType, text: str) -> object:
     except SqlError:
         raise
     except OverflowError as error:
-        raise SqlError(f"value out of range for type {type_.sql}: `{_short(text)}`", sqlstate="22008") from error
+        code = "22003" if type_.is_numeric else "22008"
+        raise SqlError(f"value out of range for type {type_.sql}: `{_short(text)}`", sqlstate=code) from error
     except (ValueError, InvalidOperation) as error:
         code = "22007" if type_.name in ("date", "time", "timestamp", "timestamptz", "interval") else "22P02"
         raise SqlError(f"invalid input syntax for type {type_.sql}: `{_short(text)}`", sqlstate=code) from error
@@ -125,10 +126,14 @@ def _in_range(type_: SqlType, value: int) -> int:
     return value
 
 
-def _float(_: SqlType, text: str) -> float:
+def _float(type_: SqlType, text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError("no number")
-    return float(text)
+    value = float(text)
+    if type_.name == "float4":
+        # Rounded to what a float4 holds; beyond its range `pack` raises OverflowError.
+        value = struct.unpack("f", struct.pack("f", value))[0]
+    return value
 
 
 def _numeric(_: SqlType, text: str) -> Decimal:

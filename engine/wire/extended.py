@@ -9,11 +9,12 @@ Source: PostgreSQL documentation, section 55.2.3 "Extended Query".
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from engine.session import Prepared, Result, Session
+from engine.session import Field, Prepared, Result, Session
 from engine.sql.errors import SqlError, SqlSyntaxError
 from engine.sql.statements import Statement, Utility
 from engine.sql.types import SqlType
@@ -148,6 +149,8 @@ class ExtendedQuery:
                 raise SqlError("portal cannot be run", sqlstate="55000", fix="Bind the statement again.")
             portal.ended = True
             result = await self._session.execute(prepared, portal.values)
+            if result.fields is not None and prepared.fields is not None:
+                _must_match(prepared.fields, result.fields)
             portal.result, portal.rows = result, result.rows
             self._answers.began(result)
         result = portal.result
@@ -219,6 +222,12 @@ class ExtendedQuery:
         if portal is None:
             raise SqlError(f"portal `{name}` does not exist", sqlstate="34000")
         return portal
+
+
+def _must_match(promised: Sequence[Field], given: Sequence[Field]) -> None:
+    """The client reads rows by the description it got, so a relation that has changed since must not be sent as another."""
+    if [column_oid(field.type) for field in promised] != [column_oid(field.type) for field in given]:
+        raise SqlError("cached plan must not change result type", sqlstate="0A000", fix="Prepare the statement again.")
 
 
 def _target(body: bytes) -> tuple[bytes, str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 _MAX_DEPTH = 6
 """PostgreSQL's own limit of array dimensions."""
+_SPACE = " \t\n\v\f\r"
+"""What PostgreSQL skips as white space: these, and nothing else that Unicode calls so."""
 
 
 def parse_array(text: str) -> list[object]:
@@ -16,7 +18,7 @@ def parse_array(text: str) -> list[object]:
         ValueError: the text is no array; the message says what is wrong.
     """
     at = 0
-    text = text.strip()
+    text = text.strip(_SPACE)
     if not text.startswith("{"):
         raise ValueError("an array begins with `{`")
     elements, at = _array(text, at, 1)
@@ -61,7 +63,7 @@ def parse_row(text: str) -> list[str | None]:
     Raises:
         ValueError: the text is no row; the message says what is wrong.
     """
-    text = text.strip()
+    text = text.strip(_SPACE)
     if not text.startswith("(") or not text.endswith(")"):
         raise ValueError("a row is written in parentheses")
     columns: list[str | None] = []
@@ -117,12 +119,12 @@ def _bare(text: str, at: int, ends: str, refused: str, *, trim: bool = True) -> 
             at += 2
             continue
         found.append(character)
-        kept = kept if character.isspace() else len(found)
+        kept = kept if character in _SPACE else len(found)
         at += 1
     return "".join(found[:kept] if trim else found), at
 
 
 def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
+    while at < len(text) and text[at] in _SPACE:
         at += 1
     return at

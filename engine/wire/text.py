@@ -142,7 +142,7 @@ def _list(type_: SqlType, array: pa.Array) -> pa.Array:
     assert type_.element is not None
     cells = encode_text(type_.element, array.flatten()).cast(pa.string())
     if type_.element.name not in _UNQUOTED:
-        needs = pc.match_substring_regex(cells, r'^$|[{}",\\\s]|^(?i:null)$')
+        needs = pc.match_substring_regex(cells, r'^$|[{}",\\\s\v]|^(?i:null)$')
         quoted = _quoted(pc.replace_substring(pc.replace_substring(cells, "\\", "\\\\"), '"', '\\"'), cells)
         cells = pc.if_else(needs, quoted, cells)
     joined = regroup(array, pc.fill_null(cells, "NULL"), ",")
@@ -154,7 +154,7 @@ def _struct(type_: SqlType, array: pa.Array) -> pa.Array:
     for position, ((_, field), values) in enumerate(zip(type_.fields, array.flatten(), strict=True)):
         cells = encode_text(field, values).cast(pa.string())
         if field.name not in _UNQUOTED or field.name == "list":
-            needs = pc.match_substring_regex(cells, r'^$|[()",\\\s]')
+            needs = pc.match_substring_regex(cells, r'^$|[()",\\\s\v]')
             quoted = _quoted(pc.replace_substring(pc.replace_substring(cells, "\\", "\\\\"), '"', '""'), cells)
             cells = pc.if_else(needs, quoted, cells)
         columns += [",", cells] if position else [cells]
