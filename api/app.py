@@ -1,0 +1,102 @@
+"""Wires the ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import api.graphql.endpoint
+import api.health
+import api.ingest.routes
+from api.database import Database
+from api.graphql.context import Services
+from api.http import problems
+from api.http.guard import OriginGuard
+from api.http.identity import Authenticator
+from api.ingest.log import KafkaLog
+from api.ingest.service import Ingestion
+from api.ingest.streams import StreamCatalog
+from api.live.changes import ChangeFeed
+from api.live.cursor_feed import SubscriptionCursorFeed
+from api.live.hub import Hub
+from api.reading.lake import Lake
+from api.reading.predictions import Predictions
+from api.reading.quarantine import Quarantine
+from api.schema import build_schema
+from core.clock import Clock
+from core.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 3.0  # for rows that are not acknowledged yet when the process stops
+
+
+def build_app(
+    settings: Settings,
+    *,
+    clock: Clock,
+    prediction_feed: ChangeFeed | None = None,
+    anomaly_feed: ChangeFeed | None = None,
+) -> FastAPI:
+    """Build the application; nothing is connected before its lifespan begins.
+
+    Args:
+        settings: where broker, stream database, UDF server and lakehouse are, and who may call.
+        clock: the time of receipt, and of frames.
+        prediction_feed, anomaly_feed: where changes come from, instead of the stream database's subscription cursors
+            `predictions_changes` and `anomalies_changes`.
+    """
+    database = Database(settings.database_url)
+    lake = Lake(settings)
+    log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
+    ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
+    authenticator = Authenticator(settings)
+    services = Services(
+        clock=clock,
+        database=database,
+        lake=lake,
+        ingestion=ingestion,
+        predictions=Predictions(database, lake, "predictions", "lake.predictions"),
+        anomalies=Predictions(database, lake, "anomalies", None),
+        quarantine=Quarantine(database),
+        prediction_hub=Hub("predictions", prediction_feed or SubscriptionCursorFeed(database, "predictions_changes"), clock),
+        anomaly_hub=Hub("anomalies", anomaly_feed or SubscriptionCursorFeed(database, "anomalies_changes"), clock),
+    )
+    hubs = (services.prediction_hub, services.anomaly_hub)
+    lifecycle = api.health.Lifecycle()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await database.open()
+        for hub in hubs:
+            await hub.start()
+        logger.info("api started")
+        try:
+            yield
+        finally:
+            lifecycle.draining = True
+            await asyncio.gather(*(hub.stop() for hub in hubs))
+            await asyncio.to_thread(log.close, FLUSH_SECONDS)
+            await database.close()
+            logger.info("api stopped")
+
+    app = FastAPI(
+        title="headrace",
+        version=api.health.headrace_version(),
+        description="Ingestion, predictions and live frames. Queries and subscriptions: `/graphql`.",
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    app.state.lifecycle = lifecycle
+    problems.install(app)
+    app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
+    app.include_router(
+        api.health.build_router(api.health.build_probes(database, log, lake, settings.udf_url, hubs[0]), lifecycle)
+    )
+    app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
+    app.add_middleware(OriginGuard, check_host=settings.auth == "development", allowed_origins=settings.api_allowed_origins)
+    return app

@@ -1,0 +1,74 @@
+"""What resolvers can reach: the caller's identity and the services, built once per request or socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strawberry.dataloader import DataLoader
+from strawberry.fastapi import BaseContext
+from strawberry.types import Info
+
+from api.database import Database
+from api.http.identity import Identity
+from api.http.problems import ForbiddenError, UnauthenticatedError
+from api.ingest.service import Ingestion
+from api.live.changes import Row
+from api.live.hub import Hub
+from api.reading.labels import read_labels
+from api.reading.lake import Lake
+from api.reading.predictions import Predictions
+from api.reading.quarantine import Quarantine
+from core.clock import Clock
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the schema's resolvers use, made by `api.app`."""
+
+    clock: Clock
+    database: Database
+    lake: Lake
+    ingestion: Ingestion
+    predictions: Predictions
+    anomalies: Predictions
+    quarantine: Quarantine
+    prediction_hub: Hub
+    anomaly_hub: Hub
+
+
+class Context(BaseContext):
+    """The context of one operation, or of all operations of one socket."""
+
+    def __init__(self, services: Services, identity: Identity | None) -> None:
+        super().__init__()
+        self.services = services
+        self._identity = identity
+        # Labels may be corrected at any time, so nothing is kept from one load to the next.
+        self.labels: DataLoader[str, Row | None] = DataLoader(load_fn=self._load_labels, cache=False)
+
+    @property
+    def identity(self) -> Identity:
+        """Who calls.
+
+        Raises:
+            UnauthenticatedError: nobody said so (a socket before its `connection_init`).
+        """
+        if self._identity is None:
+            raise UnauthenticatedError("no credentials were given")
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def must_be_admin(self) -> None:
+        """Raises ForbiddenError unless the caller is an admin."""
+        if "admin" not in self.identity.roles:
+            raise ForbiddenError("this needs the role admin")
+
+    async def _load_labels(self, prediction_ids: list[str]) -> list[Row | None]:
+        found = await read_labels(self.services.database, self.identity.tenant, list(dict.fromkeys(prediction_ids)))
+        return [found.get(prediction_id) for prediction_id in prediction_ids]
+
+
+type_info = Info[Context, None]

@@ -1,0 +1,57 @@
+"""`/graphql`: POST and GET for queries, the websocket for subscriptions (graphql-transport-ws)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import strawberry
+from starlette.requests import HTTPConnection
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.fastapi import GraphQLRouter
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.unset import UNSET, UnsetType
+
+from api.graphql.context import Context, Services
+from api.http.identity import Authenticator
+from core.errors import HeadraceError
+
+_INIT_SECONDS = 10  # a socket that says nothing for so long is closed
+_MAX_OPERATIONS = 20  # per socket
+
+
+def build_router(schema: strawberry.Schema, services: Services, authenticator: Authenticator) -> GraphQLRouter[Context, None]:
+    """The route that answers GraphQL.
+
+    A request is authenticated by its headers. A socket is by its `connection_init`, whose payload may hold
+    `authorization`, or by the headers of its upgrade; so scripts and browsers both can.
+    """
+
+    def context_of(connection: HTTPConnection) -> Context:
+        if connection.scope["type"] == "websocket":
+            return Context(services, None)
+        return Context(services, authenticator.authenticate(connection))
+
+    class Router(GraphQLRouter[Context, None]):
+        async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+            given = context.connection_params or {}
+            bearer = next((str(value) for name, value in given.items() if name.lower() == "authorization"), None)
+            try:
+                connection = context.request
+                assert connection is not None, "the endpoint sets it before it calls"
+                context.identity = authenticator.authenticate(connection, bearer=bearer)
+            except HeadraceError as error:
+                raise ConnectionRejectionError from error
+            acknowledged: UnsetType = UNSET  # strawberry declares its marker as Any
+            return acknowledged
+
+    return Router(
+        schema,
+        path="/graphql",
+        graphql_ide=None,  # its page loads scripts from elsewhere
+        context_getter=context_of,
+        subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+        connection_init_wait_timeout=timedelta(seconds=_INIT_SECONDS),
+        max_subscriptions_per_connection=_MAX_OPERATIONS,
+        allowed_origins=(),
+        tags=["GraphQL"],
+    )

@@ -1,0 +1,63 @@
+"""Mutations."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import strawberry
+
+from api.graphql.context import type_info
+from api.ingest.rows import ParsedRow
+from api.ingest.service import MAX_ROWS
+from core.errors import InvalidInputError
+
+
+@strawberry.input(description="The true label of a prediction.")
+class FeedbackInput:
+    prediction_id: strawberry.ID
+    label: str
+    labelled_at: datetime | None = strawberry.field(default=None, description="When it was given; default now.")
+    source: str | None = None
+
+
+@strawberry.type(description="The verdict about one label, in the order of the input.")
+class FeedbackResult:
+    prediction_id: strawberry.ID
+    accepted: bool = strawberry.field(description="True when it is durable in the log.")
+    code: str | None
+    message: str | None
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation(description="Send labels back, in any order, late or corrected; the last by `labelledAt` counts.")
+    async def submit_feedback(
+        self,
+        info: type_info,
+        input: list[FeedbackInput],  # noqa: A002  # the contract's name
+    ) -> list[FeedbackResult]:
+        if len(input) > MAX_ROWS:
+            raise InvalidInputError(f"there are more than {MAX_ROWS} labels", fix="Send them in several requests.")
+        rows = [_row(number, label) for number, label in enumerate(input)]
+        answer = await info.context.services.ingestion.labels(info.context.identity.tenant, rows)
+        rejected = {refusal.row: refusal for refusal in answer.rejected}
+        return [
+            FeedbackResult(
+                prediction_id=label.prediction_id,
+                accepted=number not in rejected,
+                code=rejected[number].code if number in rejected else None,
+                message=rejected[number].message if number in rejected else None,
+            )
+            for number, label in enumerate(input)
+        ]
+
+
+def _row(number: int, label: FeedbackInput) -> ParsedRow:
+    value = {
+        "prediction_id": str(label.prediction_id),
+        "label": label.label,
+        "labelled_at": label.labelled_at.isoformat() if label.labelled_at else None,
+        "source": label.source,
+    }
+    return ParsedRow(number, json.dumps(value).encode(), value)

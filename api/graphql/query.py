@@ -1,0 +1,81 @@
+"""Queries. No argument names a tenant: it is the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import strawberry
+
+from api.graphql.catalog import IdentityType, ModelVersionType, QuarantineConnection, RouteTable
+from api.graphql.context import type_info
+from api.graphql.predictions import Prediction, PredictionConnection, PredictionFilterInput, to_filter
+from api.graphql.scalars import Cursor
+from api.reading.routes import read_routes
+from iceberg.registry import ModelVersion
+
+
+@strawberry.type
+class Query:
+    @strawberry.field(
+        description="Predictions, newest first. With `asOf` from the lakehouse, as they stood at that time; else from the "
+        "stream database. Follow `pageInfo.endCursor` for the next page."
+    )
+    async def predictions(
+        self,
+        info: type_info,
+        filter: PredictionFilterInput | None = None,  # noqa: A002  # the contract's name
+        first: int = 50,
+        after: Cursor | None = None,
+        as_of: datetime | None = None,
+    ) -> PredictionConnection:
+        page = await info.context.services.predictions.page(
+            info.context.identity.tenant, to_filter(filter), first=first, after=after, as_of=as_of
+        )
+        return PredictionConnection.of(page)
+
+    @strawberry.field(description="One prediction, or null if the tenant has none with that id.")
+    async def prediction(self, info: type_info, id: strawberry.ID) -> Prediction | None:  # noqa: A002  # the contract's name
+        row = await info.context.services.predictions.one(info.context.identity.tenant, str(id))
+        return Prediction.of(row) if row is not None else None
+
+    @strawberry.field(description="Predictions that a pipeline calls anomalies, newest first.")
+    async def anomalies(
+        self,
+        info: type_info,
+        filter: PredictionFilterInput | None = None,  # noqa: A002  # the contract's name
+        first: int = 50,
+        after: Cursor | None = None,
+    ) -> PredictionConnection:
+        page = await info.context.services.anomalies.page(
+            info.context.identity.tenant, to_filter(filter), first=first, after=after, as_of=None
+        )
+        return PredictionConnection.of(page)
+
+    @strawberry.field(description="Who serves what for this tenant.")
+    async def routes(self, info: type_info, endpoint: str | None = None) -> list[RouteTable]:
+        tables = await read_routes(info.context.services.database, info.context.identity.tenant, endpoint)
+        return [RouteTable.of(table) for table in tables]
+
+    @strawberry.field(description="Sealed model versions in the registry, which all tenants share.")
+    async def models(self, info: type_info, name: str | None = None) -> list[ModelVersionType]:
+        lake = info.context.services.lake
+
+        def read() -> list[ModelVersion]:
+            return list(lake.registry().list(name))
+
+        _ = info.context.identity
+        return [ModelVersionType.of(model) for model in await asyncio.to_thread(read)]
+
+    @strawberry.field(
+        description="Rows that a stream could not use. Their tenant is often unreadable, so this needs the role admin."
+    )
+    async def quarantine(
+        self, info: type_info, stream: str, first: int = 50, after: Cursor | None = None
+    ) -> QuarantineConnection:
+        info.context.must_be_admin()
+        return QuarantineConnection.of(await info.context.services.quarantine.page(stream, first=first, after=after))
+
+    @strawberry.field(description="Who you are to this API.")
+    def me(self, info: type_info) -> IdentityType:
+        return IdentityType.of(info.context.identity)

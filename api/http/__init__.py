@@ -1,0 +1,1 @@
+"""What every request passes: who calls, from where, how much, and how a failure is told."""

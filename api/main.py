@@ -1,0 +1,103 @@
+"""Runs the API as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import build_app
+from core.clock import Clock, SystemClock
+from core.errors import ConflictError
+from core.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5  # open requests may take so long after SIGTERM; with the flush still below the supervisor's patience
+PING_SECONDS = 15.0  # a socket whose other side is gone without a word is noticed after two of these
+
+
+def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callable[[str, int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Args:
+        settings: `api_port` 0 takes a free port.
+        clock: default is the machine's.
+        on_listening: called with host and port when connections are accepted.
+
+    Raises:
+        ConflictError: somebody else has the port.
+    """
+    listener = _listen(settings.api_host, settings.api_port)
+    host, port = listener.getsockname()[:2]
+    app = build_app(settings, clock=clock or SystemClock())
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # no addresses and no queries in the log; requests are traced instead
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_max_size=64 * 1024,  # clients send queries, not data
+        ws_max_queue=8,
+    )
+
+    def ready() -> None:
+        logger.info("api listens", extra={"host": host, "port": port})
+        if on_listening is not None:
+            on_listening(host, port)
+
+    with listener:
+        asyncio.run(_Server(config, app, ready).serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """Stops on the first signal without dying by it, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.lifecycle.draining = True
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal again when it has stopped; a clean stop should exit with 0.
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConflictError(
+            f"port {port} cannot be bound: {error.strerror}",
+            where="api_port",
+            fix="Stop who has it, or choose another `--port`.",
+        ) from error
+    return listener

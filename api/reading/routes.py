@@ -1,0 +1,43 @@
+"""Who serves what: the routing tables of a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from psycopg import sql
+
+from api.database import Reads
+from api.live.changes import Row
+from api.reading.conditions import Condition, of_tenant, where
+from core.ids import TenantId
+
+
+@dataclass(frozen=True)
+class RouteTable:
+    """The route of one endpoint; members are rows of relation `routes`."""
+
+    endpoint: str
+    strategy: str | None
+    epoch: int
+    members: Sequence[Row]
+
+
+async def read_routes(database: Reads, tenant: TenantId, endpoint: str | None) -> list[RouteTable]:
+    """The routes of a tenant, by endpoint; an endpoint without members has none."""
+    conditions = [of_tenant(tenant), *([Condition("endpoint", "=", endpoint)] if endpoint is not None else [])]
+    clause, values = where(conditions)
+    strategies = await database.fetch(sql.SQL("SELECT endpoint, strategy FROM endpoints {}").format(clause), values)
+    strategy_of = {row["endpoint"]: row["strategy"] for row in strategies}
+    members = await database.fetch(
+        sql.SQL(
+            "SELECT endpoint, model, version, role, weight, fraction, epoch FROM routes {} ORDER BY endpoint, model, version"
+        ).format(clause),
+        values,
+    )
+    tables = []
+    for name, group in groupby(members, key=lambda row: str(row["endpoint"])):
+        rows = list(group)
+        tables.append(RouteTable(name, strategy_of.get(name), max(int(row["epoch"] or 0) for row in rows), rows))
+    return tables
