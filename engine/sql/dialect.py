@@ -30,7 +30,7 @@ def _call(generator: RisingWaveGenerator, node: exp.Anonymous) -> str:
     """A call as it can be read again; `extract` and `position` only have the form with key words."""
     arguments = node.expressions
     if node.this in NO_PARENTHESES and not arguments:
-        return node.this.upper()
+        return str(node.this).upper()
     if node.this == "extract" and len(arguments) == 2:
         return f"EXTRACT({generator.sql(arguments[0])} FROM {generator.sql(arguments[1])})"
     if node.this == "position" and len(arguments) == 2:
@@ -122,7 +122,7 @@ def _distinct(generator: RisingWaveGenerator, node: exp.NullSafeNEQ) -> str:
     return generator.binary(node, "IS DISTINCT FROM")
 
 
-def _is_json(generator: RisingWaveGenerator, node: exp.JSON) -> str:
+def _is_json(_generator: RisingWaveGenerator, node: exp.JSON) -> str:
     return f"JSON {node.this}" if node.this else "JSON"
 
 

@@ -188,6 +188,8 @@ def _constraint(stream: TokenStream) -> Exception:
 
 
 def _option_key(stream: TokenStream) -> str:
+    if stream.current.kind == "string":
+        return stream.string()
     parts = [_option_part(stream)]
     while stream.at_symbol(".") or stream.at_symbol("-"):
         symbol = stream.advance().value

@@ -22,6 +22,7 @@ from engine.sql.statements import (
     CreateSubscription,
     CreateTable,
     CreateView,
+    ObjectName,
     Statement,
     Utility,
 )
@@ -205,9 +206,7 @@ def _emit(stream: TokenStream) -> bool:
 
 def _index(stream: TokenStream) -> Statement:
     if_not_exists = clauses.if_not_exists(stream)
-    if stream.at("on"):
-        raise stream.error()
-    name = stream.object_name()
+    name = None if stream.at("on") and not if_not_exists else stream.object_name()
     stream.expect("on")
     table = stream.object_name()
     if stream.accept("using"):
@@ -224,13 +223,23 @@ def _index(stream: TokenStream) -> Statement:
     clauses.with_options(stream)
     return CreateIndex(
         text="",
-        name=name,
+        name=name or _index_name(table, columns),
         table=table,
         columns=tuple(columns),
         include=include,
         distributed_by=distributed_by,
         if_not_exists=if_not_exists,
     )
+
+
+def _index_name(table: ObjectName, columns: list[exp.Expression]) -> ObjectName:
+    """PostgreSQL's name for an index without one: `table_column_idx`."""
+    names = [key.name if isinstance(key, exp.Column) else "expr" for key in (_key(column) for column in columns)]
+    return ObjectName("_".join([table.name, *names, "idx"]), table.schema, table.database, table.position)
+
+
+def _key(column: exp.Expression) -> exp.Expression:
+    return column.this if isinstance(column, exp.Ordered) else column
 
 
 def _index_column(stream: TokenStream) -> exp.Expression:

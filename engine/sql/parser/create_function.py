@@ -61,7 +61,9 @@ def _finish(
     found = _body(stream)
     if found.body is None:
         if stream.at_end or stream.at_symbol(";"):
-            raise InvalidDefinition("no function body specified", position=first.position, fix="Add AS ... or RETURN ...")
+            raise InvalidDefinition(
+                "no function body specified", position=first.position, fix="Add AS ... or RETURN ...", sqlstate="42P13"
+            )
         raise stream.error()
     return CreateFunction(
         text="",

@@ -15,12 +15,9 @@ from typing import Final
 
 from sqlglot import exp
 
-from engine.sql.errors import SqlSyntaxError
-from engine.sql.parser import calls, queries
-from engine.sql.parser.keywords import NO_PARENTHESES, NOT_A_COLUMN, RESERVED_FUNCTIONS
+from engine.sql.parser import operands, queries
 from engine.sql.parser.stream import TokenStream, mark
 from engine.sql.parser.tokens import Token
-from engine.sql.parser.type_syntax import starts_literal, type_name
 
 OR, AND, NOT, IS, COMPARISON, LIKE, OTHER, ADDITIVE, MULTIPLICATIVE, POWER, AT, COLLATE, UNARY = range(1, 14)
 
@@ -72,7 +69,6 @@ _BINARY: Final[dict[str, tuple[int, Build]]] = {
 }
 _PATTERNS: Final[dict[str, type[exp.Expression]]] = {"like": exp.Like, "ilike": exp.ILike}
 _NOT_FOLLOWERS: Final = ("like", "ilike", "similar", "between", "in")
-_INTERVAL_FIELDS: Final = ("year", "month", "day", "hour", "minute", "second")
 _CONSTANTS: Final = {"true": True, "false": False}
 _JSON_KINDS: Final = ("value", "array", "object", "scalar")
 
@@ -235,7 +231,17 @@ def _operator(stream: TokenStream, left: exp.Expression) -> exp.Expression:
     return _BINARY[token.value][1](left, _right(stream, OTHER))
 
 
-# Operators before an operand, and postfixes
+def _query_or_expression(stream: TokenStream) -> exp.Expr:
+    """`(SELECT ...)` or `(expression)`; the node without its parentheses."""
+    if queries.at_parenthesised_query(stream):
+        return queries.parenthesised_query(stream)
+    stream.expect_symbol("(")
+    node = expression(stream)
+    stream.expect_symbol(")")
+    return node
+
+
+# Operators before an operand
 
 
 def _prefix(stream: TokenStream) -> exp.Expression:
@@ -258,249 +264,4 @@ def _prefix(stream: TokenStream) -> exp.Expression:
     if token.kind == "word" and token.value == "not":
         stream.advance()
         return mark(exp.Not(this=expression(stream, NOT)), token)
-    return _postfix(stream, _primary(stream))
-
-
-def _postfix(stream: TokenStream, operand: exp.Expression) -> exp.Expression:
-    while True:
-        token = stream.current
-        if stream.accept_symbol("::"):
-            operand = mark(exp.Cast(this=operand, to=type_name(stream)), token)
-        elif stream.accept_symbol("["):
-            operand = mark(_subscript(stream, operand), token)
-        elif stream.at_symbol(".") and isinstance(operand, (exp.Paren, exp.Dot, exp.Bracket, exp.Subquery)):
-            stream.advance()
-            field = mark(exp.Star(), stream.advance()) if stream.at_symbol("*") else stream.label()
-            operand = mark(exp.Dot(this=operand, expression=field), token)
-        else:
-            return operand
-
-
-def _subscript(stream: TokenStream, operand: exp.Expression) -> exp.Expression:
-    start = None if stream.at_symbol(":") else expression(stream)
-    if stream.accept_symbol(":"):
-        stop = None if stream.at_symbol("]") else expression(stream)
-        item: exp.Expression = exp.Slice(this=start, expression=stop)
-    else:
-        assert start is not None
-        item = start
-    stream.expect_symbol("]")
-    return exp.Bracket(this=operand, expressions=[item])
-
-
-# Operands
-
-
-def _primary(stream: TokenStream) -> exp.Expression:
-    token = stream.current
-    match token.kind:
-        case "number":
-            stream.advance()
-            return mark(exp.Literal.number(token.value), token)
-        case "string":
-            stream.advance()
-            return mark(exp.Literal.string(token.value), token)
-        case "parameter":
-            stream.advance()
-            return mark(exp.Parameter(this=exp.Literal.number(token.value)), token)
-        case "operator" if token.value == "(":
-            return _parenthesised(stream)
-        case "operator" if token.value == "|":
-            return _lambda(stream)
-        case "quoted":
-            return _reference(stream)
-        case "word":
-            return _word(stream, token)
-    raise stream.error()
-
-
-def _word(stream: TokenStream, token: Token) -> exp.Expression:
-    special = _SPECIAL.get(token.value)
-    if special is not None:
-        node = special(stream)
-        if node is not None:
-            return mark(node, token)
-    call = calls.special_call(stream)
-    if call is not None:
-        return call
-    if starts_literal(stream):
-        type_ = type_name(stream)
-        text = stream.current
-        literal = mark(exp.Literal.string(stream.string()), text)
-        return mark(exp.Cast(this=literal, to=type_), token)
-    if token.value in NO_PARENTHESES and not stream.at_symbol("(", 1) and not stream.at_symbol(".", 1):
-        stream.advance()
-        return mark(exp.Anonymous(this=token.value, expressions=[]), token)
-    if token.value in NOT_A_COLUMN and not (token.value in RESERVED_FUNCTIONS and stream.at_symbol("(", 1)):
-        raise stream.error()
-    return _reference(stream)
-
-
-def _reference(stream: TokenStream) -> exp.Expression:
-    """A column, `t.*`, or a call, with up to three qualifiers."""
-    first = stream.current
-    parts = [stream.label()]
-    while stream.at_symbol("."):
-        stream.advance()
-        if stream.at_symbol("*"):
-            star = mark(exp.Star(), stream.advance())
-            return mark(_column(star, parts, first), first)
-        parts.append(stream.label())
-    if stream.at_symbol("("):
-        return calls.call(stream, parts, first)
-    return mark(_column(parts[-1], parts[:-1], first), first)
-
-
-def _column(name: exp.Expression, qualifiers: list[exp.Identifier], first: Token) -> exp.Column:
-    if len(qualifiers) > 3:
-        written = ".".join(part.name for part in qualifiers)
-        raise SqlSyntaxError(f"improper qualified name (too many dotted names): {written}", position=first.position)
-    return exp.Column(this=name, **dict(zip(("table", "db", "catalog"), reversed(qualifiers), strict=False)))
-
-
-def _parenthesised(stream: TokenStream) -> exp.Expression:
-    token = stream.current
-    if queries.at_parenthesised_query(stream):
-        return mark(exp.Subquery(this=queries.parenthesised_query(stream)), token)
-    stream.advance()
-    items = expressions(stream)
-    stream.expect_symbol(")")
-    return mark(exp.Paren(this=items[0]) if len(items) == 1 else exp.Tuple(expressions=items), token)
-
-
-def _query_or_expression(stream: TokenStream) -> exp.Expr:
-    """`(SELECT ...)` or `(expression)`; the node without its parentheses."""
-    if queries.at_parenthesised_query(stream):
-        return queries.parenthesised_query(stream)
-    stream.expect_symbol("(")
-    node = expression(stream)
-    stream.expect_symbol(")")
-    return node
-
-
-def _lambda(stream: TokenStream) -> exp.Expression:
-    """`|a, b| body`; the parameters appear in the body as unqualified columns."""
-    token = stream.expect_symbol("|")
-    parameters = [stream.identifier()]
-    while stream.accept_symbol(","):
-        parameters.append(stream.identifier())
-    stream.expect_symbol("|")
-    return mark(exp.Lambda(this=expression(stream), expressions=parameters), token)
-
-
-# Words with a syntax of their own: each reads it, or returns None when the word is an ordinary name here
-
-
-def _constant(stream: TokenStream) -> exp.Expression:
-    return exp.Boolean(this=_CONSTANTS[stream.advance().value])
-
-
-def _null(stream: TokenStream) -> exp.Expression:
-    stream.advance()
-    return exp.Null()
-
-
-def _case(stream: TokenStream) -> exp.Expression:
-    stream.advance()
-    operand = None if stream.at("when") else expression(stream)
-    branches = []
-    while stream.at("when"):
-        token = stream.advance()
-        condition = expression(stream)
-        stream.expect("then")
-        branches.append(mark(exp.If(this=condition, true=expression(stream)), token))
-    if not branches:
-        raise stream.error()
-    default = expression(stream) if stream.accept("else") else None
-    stream.expect("end")
-    return exp.Case(this=operand, ifs=branches, default=default)
-
-
-def _cast(stream: TokenStream) -> exp.Expression:
-    stream.advance()
-    stream.expect_symbol("(")
-    operand = expression(stream)
-    stream.expect("as")
-    type_ = type_name(stream)
-    stream.expect_symbol(")")
-    return exp.Cast(this=operand, to=type_)
-
-
-def _exists(stream: TokenStream) -> exp.Expression | None:
-    if not stream.at_symbol("(", 1):
-        return None
-    stream.advance()
-    if not queries.at_parenthesised_query(stream):
-        stream.advance()
-        raise stream.error()
-    return exp.Exists(this=queries.parenthesised_query(stream))
-
-
-def _array(stream: TokenStream) -> exp.Expression:
-    stream.advance()
-    if queries.at_parenthesised_query(stream):
-        node = exp.Array(expressions=[queries.parenthesised_query(stream)])
-        node.meta["subquery"] = True
-        return node
-    stream.expect_symbol("[")
-    items = [] if stream.at_symbol("]") else expressions(stream)
-    stream.expect_symbol("]")
-    return exp.Array(expressions=items)
-
-
-def _row(stream: TokenStream) -> exp.Expression | None:
-    if not stream.at_symbol("(", 1):
-        return None
-    stream.advance()
-    stream.advance()
-    items = [] if stream.at_symbol(")") else expressions(stream)
-    stream.expect_symbol(")")
-    return exp.Tuple(expressions=items)
-
-
-def _map(stream: TokenStream) -> exp.Expression | None:
-    """`MAP {key: value, ...}`."""
-    if not stream.at_symbol("{", 1):
-        return None
-    stream.advance()
-    stream.advance()
-    keys: list[exp.Expression] = []
-    values: list[exp.Expression] = []
-    while not stream.at_symbol("}"):
-        keys.append(expression(stream))
-        stream.expect_symbol(":")
-        values.append(expression(stream))
-        if not stream.accept_symbol(","):
-            break
-    stream.expect_symbol("}")
-    return exp.Map(keys=exp.Array(expressions=keys), values=exp.Array(expressions=values))
-
-
-def _interval(stream: TokenStream) -> exp.Expression | None:
-    """`INTERVAL 'text' [field [TO field]]`; the text is kept as written."""
-    if stream.peek().kind != "string":
-        return None
-    stream.advance()
-    text = stream.current
-    literal = mark(exp.Literal.string(stream.string()), text)
-    unit: exp.Expression | None = None
-    if stream.at_any(*_INTERVAL_FIELDS):
-        unit = exp.Var(this=stream.advance().value.upper())
-        if stream.at("to") and stream.peek().value in _INTERVAL_FIELDS:
-            stream.advance()
-            unit = exp.IntervalSpan(this=unit, expression=exp.Var(this=stream.advance().value.upper()))
-    return exp.Interval(this=literal, unit=unit)
-
-
-_SPECIAL: Final[dict[str, Callable[[TokenStream], exp.Expression | None]]] = {
-    "array": _array,
-    "case": _case,
-    "cast": _cast,
-    "exists": _exists,
-    "false": _constant,
-    "interval": _interval,
-    "map": _map,
-    "null": _null,
-    "row": _row,
-    "true": _constant,
-}
+    return operands.operand(stream)

@@ -58,8 +58,9 @@ def parenthesised_query(stream: TokenStream) -> exp.Query:
 
 def order_by(stream: TokenStream) -> exp.Order | None:
     token = stream.current
-    if not stream.accept("order", "by"):
+    if not stream.accept("order"):
         return None
+    stream.expect("by")
     items = [ordered(stream)]
     while stream.accept_symbol(","):
         items.append(ordered(stream))
@@ -274,7 +275,7 @@ def _select(stream: TokenStream) -> exp.Select:
     if stream.at("where"):
         token = stream.advance()
         node.set("where", mark(exp.Where(this=expressions.expression(stream)), token))
-    if stream.at("group", "by"):
+    if stream.at("group"):
         node.set("group", _group(stream))
     if stream.at("having"):
         token = stream.advance()

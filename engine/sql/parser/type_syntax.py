@@ -86,7 +86,7 @@ def _element(stream: TokenStream) -> exp.DataType:
 
 def _dotted_name(stream: TokenStream) -> str:
     """A name that is no built-in type; a part that was quoted keeps its quotes: `"char"` is not `char`."""
-    parts = []
+    parts: list[str] = []
     while True:
         name = stream.label() if parts else stream.identifier()
         parts.append('"' + name.name.replace('"', '""') + '"' if name.args["quoted"] else name.name)
