@@ -60,7 +60,7 @@ class FunctionCall:
     """For each argument the name of `name => value`, or None."""
 
 
-def read_call(node: exp.Expression) -> FunctionCall | None:
+def read_call(node: exp.Expr) -> FunctionCall | None:
     """Take a call with its wrappers apart; None when the node is no call."""
     window = where = None
     within: tuple[exp.Ordered, ...] = ()

@@ -9,9 +9,9 @@ from typing import Final
 from engine.sql.errors import InvalidDefinition, InvalidParameter
 from engine.sql.parser.expressions import expression
 from engine.sql.parser.stream import TokenStream
+from engine.sql.parser.type_meaning import parse_type
 from engine.sql.parser.type_syntax import type_name
 from engine.sql.statements import ColumnDefinition, Format, IncludeColumn, WatermarkDefinition
-from engine.sql.type_names import parse_type
 from engine.sql.types import SqlType
 
 _DURATION_PART: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*")

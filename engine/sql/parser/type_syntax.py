@@ -8,7 +8,7 @@
 | `MAP(K, V)` | `DataType(this=DType.MAP, expressions=[K, V], nested=True)` |
 | anything else, e.g. `regclass`, `pg_catalog.text`, `"char"` | `DataType(this=DType.USERDEFINED, kind="folded.name")` |
 
-`engine.sql.type_names.parse_type` turns the tree into a `SqlType`.
+`type_meaning.parse_type` turns the tree into a `SqlType`.
 """
 
 from __future__ import annotations
