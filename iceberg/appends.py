@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
-from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile, write_manifest, write_manifest_list
+from pyiceberg.manifest import DataFile, ManifestFile, write_manifest_list
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -38,6 +38,7 @@ from pyiceberg.table.update import (
 )
 
 from core.clock import Clock
+from iceberg.manifests import AVRO_CODEC, full_tier, write_added, write_merged
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +103,13 @@ def stage_append(
     commit = uuid.uuid4()
     manifests = list(_live_manifests(parent, table.io))
     paths = []
+    if due := full_tier(manifests):
+        paths.append(provider.new_metadata_location(f"{commit}-m1.avro"))
+        merged = write_merged(metadata, table.io, paths[-1], due, snapshot_id)
+        manifests = [merged, *(manifest for manifest in manifests if manifest not in due)]
     if written.files:
-        path = provider.new_metadata_location(f"{commit}-m0.avro")
-        manifests.insert(0, _write_manifest(metadata, table.io, path, written.files, snapshot_id))
-        paths.append(path)
+        paths.append(provider.new_metadata_location(f"{commit}-m0.avro"))
+        manifests.insert(0, write_added(metadata, table.io, paths[-1], written.files, snapshot_id))
     list_path = provider.new_metadata_location(f"snap-{snapshot_id}-0-{commit}.avro")
     paths.append(list_path)
     sequence_number = metadata.next_sequence_number()
@@ -115,7 +119,7 @@ def stage_append(
         snapshot_id=snapshot_id,
         parent_snapshot_id=parent.snapshot_id if parent else None,
         sequence_number=sequence_number,
-        avro_compression="null",
+        avro_compression=AVRO_CODEC,
     ) as writer:
         writer.add_manifests(manifests)
     snapshot = Snapshot(
@@ -161,30 +165,6 @@ def _live_manifests(parent: Snapshot | None, io: FileIO) -> Iterable[ManifestFil
     if parent is None:
         return ()
     return (manifest for manifest in parent.manifests(io) if manifest.has_added_files() or manifest.has_existing_files())
-
-
-def _write_manifest(
-    metadata: TableMetadata, io: FileIO, path: str, files: Sequence[DataFile], snapshot_id: int
-) -> ManifestFile:
-    with write_manifest(
-        format_version=metadata.format_version,
-        spec=metadata.spec(),
-        schema=metadata.schema(),
-        output_file=io.new_output(path),
-        snapshot_id=snapshot_id,
-        avro_compression="null",
-    ) as writer:
-        for file in files:
-            writer.add(
-                ManifestEntry.from_args(
-                    status=ManifestEntryStatus.ADDED,
-                    snapshot_id=snapshot_id,
-                    sequence_number=None,
-                    file_sequence_number=None,
-                    data_file=file,
-                )
-            )
-    return writer.to_manifest_file()
 
 
 def _summary(metadata: TableMetadata, files: Sequence[DataFile], parent: Snapshot | None, extra: Mapping[str, str]) -> Summary:
