@@ -156,6 +156,12 @@ class Supervisor:
         with self._guard:
             return self._children[name].restarts
 
+    def is_ready(self, name: str) -> bool:
+        """Whether the process runs and has accepted connections."""
+        with self._guard:
+            child = self._children[name]
+            return child.ready and child.process.poll() is None
+
     def kill(self, name: str) -> int:
         """Send SIGKILL, as a crash would; the monitor brings the process back. Returns the killed pid."""
         with self._guard:

@@ -13,10 +13,10 @@ def schema(as_json: AsJson = False) -> None:
 
     Example: headrace schema > schema.graphql
     """
-    from api.schema import schema_text
+    from api.schema import export
 
-    text = schema_text()
+    text = export()
     if as_json:
         print_json({"schema": text})
     else:
-        typer.echo(text)
+        typer.echo(text, nl=False)

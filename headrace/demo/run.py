@@ -1,0 +1,391 @@
+"""The demo from beginning to end: start, train, apply, replay, kill, check, tell.
+
+```
+  seconds   0                    24 (of 60)               60         72
+  replay    |---- three streams ---- SIGKILL of the engine ----|- steady -|  drain  check
+  labels          come back half a second to eight seconds after each prediction, some twice, some never
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from pydantic import SecretStr
+
+from core.clock import Clock, SystemClock
+from core.errors import ConflictError, UnavailableError
+from core.settings import Settings
+from headrace.config import Loaded
+from headrace.demo.check import Situation, check_everything
+from headrace.demo.feedback import LONGEST_DELAY_SECONDS, Labeller
+from headrace.demo.graphql import Follower, query
+from headrace.demo.records import Stream
+from headrace.demo.replay import Replay
+from headrace.demo.report import next_steps, print_summary
+from headrace.demo.rescore import RouteMember
+from headrace.demo.scenario import Scenario, built_in_scenario
+from headrace.demo.summary import Summary
+from headrace.demo.view import Status, StreamStatus, View
+from headrace.platform import Platform, running_platform
+from headrace.ports import accepts_connections
+from headrace.topology import process_specs
+from iceberg.catalog import open_catalog
+from iceberg.registry import Registry
+from pipelines import deployer, folder
+
+logger = logging.getLogger(__name__)
+
+SEED = 20_26
+STEADY_SECONDS = 12.0  # about 1,300 predictions, enough for a 99th percentile
+KILL_SHARE = 0.4
+RECOVERY_SECONDS = 60.0
+DRAIN_SECONDS = 90.0
+FRAME_SECONDS = 0.25
+MARKER = ".demo"
+
+
+def run(loaded: Loaded, environ: Mapping[str, str], *, data: Path | None, replay_seconds: float, as_json: bool) -> Summary:
+    """Run the demo in `DATA_DIR/demo`, which is emptied first, and leave `summary.json` there.
+
+    Args:
+        data: folder of CSV files to replay instead of the built-in streams.
+        replay_seconds: how long the streams run before the steady phase.
+
+    Raises:
+        ConflictError: the folder is in use, or holds something that is not a demo's.
+        UnavailableError: a process could not be started or did not come back.
+    """
+    clock = SystemClock()
+    if data is not None:
+        from headrace.demo.csv_replay import csv_scenario
+
+        scenario = csv_scenario(data, SEED)
+    else:
+        scenario = built_in_scenario(SEED)
+    settings = _settings(loaded, scenario)
+    _empty(settings.data_dir)
+    summary = Summary()
+    with View(live=None if not as_json else False) as view:
+        try:
+            with running_platform(settings, environ) as platform:
+                view.say("broker, UDF server, engine and API accept connections")
+                _Demo(platform, scenario, summary, view, clock, replay_seconds).run()
+        finally:
+            _check_nothing_left(settings, summary)
+            summary.write(settings.data_dir / "summary.json")
+    if as_json:
+        print(json.dumps(summary.as_dict(), indent=2, default=str))  # noqa: T201  # the result
+    else:
+        print_summary(summary, view.console)
+        next_steps(settings, view.console)
+    return summary
+
+
+def _settings(loaded: Loaded, scenario: Scenario) -> Settings:
+    """Free ports where none was chosen, a folder of its own, and a key for each tenant."""
+    given = loaded.settings
+    free = {
+        "kafka": "127.0.0.1:0",
+        "database_url": "postgresql://root@127.0.0.1:0/dev",
+        "udf_url": "http://127.0.0.1:0",
+        "api_port": 0,
+    }
+    chosen: dict[str, object] = {name: value for name, value in free.items() if name not in loaded.origins}
+    chosen["data_dir"] = given.data_dir.absolute() / "demo"
+    chosen["api_keys"] = {tenant: SecretStr(secrets.token_urlsafe(24)) for tenant in scenario.tenants}
+    return given.model_copy(update=chosen)
+
+
+def _empty(demo_dir: Path) -> None:
+    if demo_dir.exists() and any(demo_dir.iterdir()):
+        if not (demo_dir / MARKER).exists():
+            raise ConflictError(
+                "the folder is not empty and not a demo's", where=str(demo_dir), fix="Choose another --data-dir."
+            )
+        if (demo_dir / "run.json").exists() and _in_use(demo_dir):
+            raise ConflictError(
+                "a demo runs in this folder", where=str(demo_dir), fix="Wait for it, or choose another --data-dir."
+            )
+        shutil.rmtree(demo_dir)
+    demo_dir.mkdir(parents=True, exist_ok=True)
+    (demo_dir / MARKER).touch()
+
+
+def _in_use(demo_dir: Path) -> bool:
+    services = json.loads((demo_dir / "run.json").read_text(encoding="utf-8"))["services"]
+    return any(accepts_connections(service["host"], service["port"]) for service in services.values())
+
+
+def _check_nothing_left(settings: Settings, summary: Summary) -> None:
+    listening = [spec.name for spec in process_specs(settings) if spec.port and accepts_connections(spec.host, spec.port)]
+    if summary.checks:
+        summary.check(
+            "no process and no port is left behind", not listening, f"still listening: {listening}" if listening else "none"
+        )
+
+
+@dataclass
+class _Demo:
+    """One run; the methods are its chapters, in order."""
+
+    platform: Platform
+    scenario: Scenario
+    summary: Summary
+    view: View
+    clock: Clock
+    replay_seconds: float
+    followers: list[Follower] = field(default_factory=list)
+    killed_at: float | None = None
+    recovered_at: float | None = None
+    _rates: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        settings = self.platform.settings
+        with self._timed("train"):
+            catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+            registry = Registry(catalog, settings.resolved_warehouse)
+            versions = self.scenario.train(registry, self.clock)
+            self.view.say(f"models trained and registered: {', '.join(f'{n} {v}' for n, v in versions.items())}")
+        with self._timed("apply"):
+            applied = deployer.apply(
+                settings.database_url,
+                folder.find(self.scenario.pipelines),
+                deployer.variables(settings),
+                endpoints=self.scenario.endpoints,
+                routes=self.scenario.routes,
+            )
+            self.view.say(
+                f"pipelines {', '.join(self.scenario.pipelines)} applied: {len(applied.created)} objects, {applied.routes} routes"
+            )
+        with self._timed("replay"):
+            streams = self.scenario.build(self.clock.now(), self.replay_seconds + STEADY_SECONDS)
+            replay, labeller = self._replay(streams)
+        with self._timed("drain"):
+            self._drain(streams, replay, labeller)
+        with self._timed("check"):
+            self._check(streams, replay, catalog, registry)
+
+    # -- chapters
+
+    def _replay(self, streams: list[Stream]) -> tuple[Replay, Labeller]:
+        settings = self.platform.settings
+        replay = Replay(streams, settings.kafka)
+        labeller = Labeller(settings.kafka, {stream.pipeline: stream.truth for stream in streams}, self.clock, SEED)
+        keys = settings.api_keys
+        self.followers = [
+            Follower(self.platform.api_url, keys[stream.tenants[0]].get_secret_value(), stream.tenants[0]) for stream in streams
+        ]
+        for follower in self.followers:
+            follower.start()
+        labeller.start()
+        replay.start()
+        speeds = ", ".join(f"{s.pipeline} at {s.speed:g}x" for s in streams)
+        self.view.say(f"replaying {sum(len(s.records) for s in streams):,} events: {speeds}")
+        total = self.replay_seconds + STEADY_SECONDS
+        while not replay.done:
+            replay.check()
+            self.platform.supervisor.check()
+            self._kill_once(replay.elapsed_seconds)
+            phase = "replay" if replay.elapsed_seconds < self.replay_seconds else "steady rate"
+            self.view.show(self._status(phase, min(1.0, replay.elapsed_seconds / total), streams, replay, labeller))
+            time.sleep(FRAME_SECONDS)
+        replay.stop()
+        replay.check()
+        return replay, labeller
+
+    def _kill_once(self, elapsed_seconds: float) -> None:
+        if self.killed_at is None and elapsed_seconds >= KILL_SHARE * self.replay_seconds:
+            pid = self.platform.supervisor.kill("engine")
+            self.killed_at = time.monotonic()
+            self.view.say(f"engine killed with SIGKILL (process {pid})", "bold red")
+        elif self.killed_at is not None and self.recovered_at is None and self.platform.supervisor.restarts("engine"):
+            with contextlib.suppress(psycopg.Error, OSError):
+                self._ask("SELECT 1", timeout_seconds=1)
+                self.recovered_at = time.monotonic()
+                seconds = self.recovered_at - self.killed_at
+                self.summary.timings_seconds["engine_recovery"] = round(seconds, 2)
+                self.view.say(f"engine is back after {seconds:.1f} s and goes on where it stopped", "bold green")
+        if self.killed_at is not None and self.recovered_at is None and time.monotonic() - self.killed_at > RECOVERY_SECONDS:
+            raise UnavailableError(f"the engine did not come back within {RECOVERY_SECONDS:g} s after SIGKILL")
+
+    def _drain(self, streams: list[Stream], replay: Replay, labeller: Labeller) -> None:
+        """Wait until everything has arrived everywhere: each count stands still, and lake and view agree with the topic."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        self._until_quiet(deadline, lambda: labeller.seen.total(), streams, replay, labeller)
+        time.sleep(LONGEST_DELAY_SECONDS / 4)  # let some of the late labels be late in their own time
+        labeller.finish()
+        self._until_quiet(deadline, self._arrived, streams, replay, labeller)
+        for follower in self.followers:
+            follower.stop()
+        self.view.say(f"all arrived: {labeller.seen.total():,} predictions, {labeller.sent.total():,} labels sent back")
+
+    def _arrived(self) -> int:
+        """Rows in the lake, the view and the labels together."""
+        return (
+            sum(int(self._ask(sql)[0][0]) for sql in ("SELECT count(*) FROM predictions", "SELECT count(*) FROM labelled"))
+            + self._lake_rows()
+        )
+
+    def _lake_rows(self) -> int:
+        settings = self.platform.settings
+        catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+        rows = 0
+        for name in ("predictions", *(f"features_{pipeline}" for pipeline in self.scenario.pipelines)):
+            snapshot = catalog.load_table(f"lake.{name}").current_snapshot()
+            rows += int(snapshot.summary["total-records"] or 0) if snapshot is not None and snapshot.summary is not None else 0
+        return rows
+
+    def _until_quiet(
+        self, deadline: float, count: Callable[[], int], streams: list[Stream], replay: Replay, labeller: Labeller
+    ) -> None:
+        """Poll until a count has not changed for three seconds, ten times the longest way from one place to the next."""
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < 3.0:
+            if time.monotonic() > deadline:
+                self.view.say("not everything stood still in time; the checks will tell what is missing", "bold yellow")
+                return
+            now = count()
+            if now != last:
+                last, since = now, time.monotonic()
+            self.view.show(self._status("draining", 1.0, streams, replay, labeller))
+            time.sleep(FRAME_SECONDS)
+
+    def _check(self, streams: list[Stream], replay: Replay, catalog: object, registry: Registry) -> None:
+        from pyiceberg.catalog import Catalog
+
+        assert isinstance(catalog, Catalog)
+        assert replay.started_seconds is not None
+        settings = self.platform.settings
+        wall_started = self.clock.now() - timedelta(seconds=self.clock.monotonic_seconds() - replay.started_seconds)
+        steady = wall_started + timedelta(seconds=self.replay_seconds)
+        situation = Situation(
+            sent=replay.sent,
+            tenants={stream.pipeline: stream.tenants for stream in streams},
+            routes=_routes(self.scenario),
+            truth={stream.pipeline: stream.truth for stream in streams},
+            steady_from_ms=int(steady.timestamp() * 1000),
+        )
+        self.view.say("checking: recomputing every window, id and score from the raw topics")
+        check_everything(settings, catalog, registry, situation, self.summary)
+        self._check_engine_came_back()
+        self._check_graphql()
+
+    def _check_engine_came_back(self) -> None:
+        restarts = {name: self.platform.supervisor.restarts(name) for name in ("broker", "udf", "engine", "api")}
+        self.summary.check(
+            "the engine was killed once and came back; nothing else fell over",
+            restarts == {"broker": 0, "udf": 0, "engine": 1, "api": 0} and self.recovered_at is not None,
+            f"restarts {restarts}, back after {self.summary.timings_seconds.get('engine_recovery')} s",
+        )
+
+    def _check_graphql(self) -> None:
+        self.summary.graphql_frames = sum(follower.frames for follower in self.followers)
+        wrong = [
+            f"{f.tenant}: {f.holes} holes, {f.foreign} foreign rows, {f.errors[:1]}"
+            for f in self.followers
+            if f.holes or f.foreign
+        ]
+        silent = [follower.tenant for follower in self.followers if not follower.frames]
+        self.summary.check(
+            "GraphQL frames came live, in sequence, for one tenant each",
+            not wrong and not silent,
+            f"{self.summary.graphql_frames} frames with {sum(f.rows_told for f in self.followers)} rows"
+            if not wrong and not silent
+            else f"silent {silent}, wrong {wrong}, {[f.errors[:1] for f in self.followers]}",
+        )
+        follower = self.followers[0]
+        newest = "query Q($asOf: DateTime) { predictions(first: 5, asOf: $asOf) { nodes { id tenant label score } } }"
+        live = query(self.platform.api_url, follower.key, newest)["predictions"]["nodes"]
+        past = query(self.platform.api_url, follower.key, newest, {"asOf": self.clock.now().isoformat()})["predictions"][
+            "nodes"
+        ]
+        self.summary.check(
+            "GraphQL answers the same from the stream database and from the lake",
+            bool(live) and live == past and all(row["tenant"] == follower.tenant for row in live),
+            f"{len(live)} newest predictions of {follower.tenant}" if live == past else f"{live} != {past}",
+        )
+
+    # -- what the view shows
+
+    def _status(self, phase: str, share: float, streams: list[Stream], replay: Replay, labeller: Labeller) -> Status:
+        quarantined = self._quarantined()
+        rows = []
+        for stream in streams:
+            sent = sum(count for (pipeline, _), count in replay.sent.items() if pipeline == stream.pipeline)
+            rows.append(
+                StreamStatus(
+                    stream.pipeline,
+                    sent,
+                    self._rate(stream.pipeline, sent),
+                    labeller.seen[stream.pipeline],
+                    _behind(stream, replay, labeller),
+                    labeller.sent[stream.pipeline],
+                    quarantined.get(stream.pipeline, 0),
+                    _told(labeller.latest.get(stream.pipeline)),
+                )
+            )
+        supervisor = self.platform.supervisor
+        processes = {name: "up" if supervisor.is_ready(name) else "down" for name in ("broker", "udf", "engine", "api")}
+        return Status(phase, share, rows, processes, sum(follower.frames for follower in self.followers))
+
+    def _rate(self, name: str, sent: int) -> float:
+        history = self._rates.setdefault(name, [])
+        history.append((time.monotonic(), sent))
+        del history[:-12]
+        (begun, first), (now, last) = history[0], history[-1]
+        return (last - first) / (now - begun) if now > begun else 0.0
+
+    def _quarantined(self) -> dict[str, int]:
+        with contextlib.suppress(psycopg.Error, OSError):
+            return {str(row[0]): int(row[1]) for row in self._ask("SELECT stream, count(*) FROM quarantine GROUP BY stream", 1)}
+        return {}
+
+    def _ask(self, sql: str, timeout_seconds: int = 10) -> list[tuple[int | str, ...]]:
+        url = self.platform.settings.database_url
+        with psycopg.connect(url, autocommit=True, connect_timeout=timeout_seconds) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.summary.timings_seconds[name] = round(time.monotonic() - begun, 2)
+
+
+def _behind(stream: Stream, replay: Replay, labeller: Labeller) -> float | None:
+    latest = labeller.latest.get(stream.pipeline)
+    if latest is None:
+        return None
+    from headrace.demo.feedback import parse_instant
+
+    sent_until = stream.first + timedelta(seconds=min(replay.elapsed_seconds, stream.records[-1].at_seconds) * stream.speed)
+    return max(0.0, (sent_until - parse_instant(latest["feature_end"])).total_seconds() / stream.speed)
+
+
+def _told(prediction: Mapping[str, object] | None) -> str:
+    if prediction is None:
+        return ""
+    score = prediction["score"]
+    told = f"{score:.2f}" if isinstance(score, float) else "error"
+    return f"{prediction['tenant_id']}/{prediction['entity_id']} {prediction['label']} {told}"
+
+
+def _routes(scenario: Scenario) -> dict[tuple[str, str], list[RouteMember]]:
+    """(pipeline, tenant) to its members; an endpoint belongs to one pipeline."""
+    pipeline_of = {endpoint: pipeline for pipeline, endpoint in scenario.endpoint_of.items()}
+    result: dict[tuple[str, str], list[RouteMember]] = {}
+    for route in scenario.routes:
+        member = RouteMember(route.model, route.version, route.weight)
+        result.setdefault((pipeline_of[route.endpoint], route.tenant_id), []).append(member)
+    return result

@@ -1,0 +1,57 @@
+"""What a demo run shows: streams, models, routes. The built-in one, or one made of CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.clock import Clock
+from headrace.demo.records import Stream
+from headrace.demo.streams import PIPELINES, build_streams
+from iceberg.registry import Registry
+from learning.train import register_all
+from pipelines.folder import Endpoint, Route
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One demo.
+
+    Attributes:
+        pipelines: built-in pipelines, in the order of application.
+        endpoint_of: pipeline to the endpoint that its predictions ask.
+        train: trains and registers what the routes name; returns the versions by model.
+        build: the streams of a replay that starts at a moment and lasts some seconds.
+    """
+
+    pipelines: Sequence[str]
+    tenants: Sequence[str]
+    endpoint_of: Mapping[str, str]
+    endpoints: Sequence[Endpoint]
+    routes: Sequence[Route]
+    train: Callable[[Registry, Clock], Mapping[str, Sequence[int]]]
+    build: Callable[[datetime, float], list[Stream]]
+
+
+def built_in_scenario(seed: int) -> Scenario:
+    """Plant, telemetry and vision; two tenants each, with different weights for the same two models."""
+    return Scenario(
+        pipelines=[pipeline.name for pipeline in PIPELINES],
+        tenants=[tenant for pipeline in PIPELINES for tenant in pipeline.tenants],
+        endpoint_of={pipeline.name: pipeline.endpoint for pipeline in PIPELINES},
+        endpoints=[Endpoint(tenant_id=tenant, endpoint=each.endpoint) for each in PIPELINES for tenant in each.tenants],
+        routes=built_in_routes(),
+        train=lambda registry, clock: register_all(registry, clock=clock),
+        build=lambda start, seconds: build_streams(start, seconds, seed=seed),
+    )
+
+
+def built_in_routes() -> list[Route]:
+    """Two versions for each tenant, weighted as `streams.PIPELINES` says."""
+    return [
+        Route(tenant_id=share.tenant, endpoint=each.endpoint, model=each.model, version=version, weight=weight)
+        for each in PIPELINES
+        for share in each.shares
+        for version, weight in enumerate(share.weights, start=1)
+    ]

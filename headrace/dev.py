@@ -1,0 +1,83 @@
+"""Everything running until somebody says stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+
+import typer
+
+from core.clock import SystemClock
+from core.settings import Settings
+from headrace.demo.scenario import built_in_routes
+from headrace.platform import Platform, running_platform
+from iceberg.catalog import open_catalog
+from iceberg.registry import Registry
+from learning.train import register_all
+from pipelines import deployer, folder
+from pipelines.folder import Endpoint, Route
+
+DEVELOPMENT_TENANT = "default"
+CHECK_SECONDS = 0.5
+
+
+def run(settings: Settings, environ: Mapping[str, str], *, with_pipelines: bool, as_json: bool) -> None:
+    """Start all processes, prepare them, print where they listen, and stop them on SIGTERM or Ctrl-C.
+
+    Raises:
+        UnavailableError: a process could not be started, or ended too often.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    with running_platform(settings, environ) as platform:
+        if with_pipelines and not stop.is_set():
+            prepare(platform)
+        _announce(platform, as_json=as_json)
+        while not stop.wait(CHECK_SECONDS):
+            platform.supervisor.check()
+
+
+def prepare(platform: Platform) -> None:
+    """Train and register the built-in models once, apply the built-in pipelines, and give routes to the demo's tenants and ours."""
+    settings = platform.settings
+    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    registry = Registry(catalog, settings.resolved_warehouse)
+    routes = built_in_routes()
+    first = {route.endpoint: route.tenant_id for route in reversed(routes)}
+    routes += [
+        Route(**{**route.model_dump(), "tenant_id": DEVELOPMENT_TENANT})
+        for route in routes
+        if route.tenant_id == first[route.endpoint]
+    ]
+    if {route.model for route in routes} - {version.name for version in registry.list()}:
+        register_all(registry, clock=SystemClock())
+    deployer.apply(
+        settings.database_url,
+        folder.find(folder.built_in_names()),
+        deployer.variables(settings),
+        endpoints=[
+            Endpoint(tenant_id=tenant, endpoint=endpoint) for tenant, endpoint in {(r.tenant_id, r.endpoint) for r in routes}
+        ],
+        routes=routes,
+    )
+
+
+def _announce(platform: Platform, *, as_json: bool) -> None:
+    settings = platform.settings
+    places = {
+        "api": platform.api_url,
+        "graphql": f"{platform.api_url}/graphql",
+        "database": settings.database_url,
+        "kafka": settings.kafka,
+        "udf": settings.udf_url,
+        "data_dir": str(settings.data_dir),
+    }
+    if as_json:
+        typer.echo(json.dumps({"ready": True, **places}))
+    else:
+        typer.echo("\n".join(["headrace is up; Ctrl-C stops it", *(f"  {name:9} {place}" for name, place in places.items())]))
+    sys.stdout.flush()
