@@ -19,6 +19,8 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def text_column(column: pa.Array) -> pa.Array:
     """A text or JSON column as string[rows]."""
@@ -61,7 +63,7 @@ class FeatureColumn:
         for position, value in enumerate(vector):
             if value is None:
                 return RowError("null_feature", f"Feature {position} of {len(vector)} is NULL.")
-            if not np.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+            if not np.isfinite(value) or abs(value) > _LARGEST:
                 return RowError("non_finite_feature", f"Feature {position} of {len(vector)} is `{value}`, beyond a float32.")
         raise AssertionError(f"row {row} is usable")
 

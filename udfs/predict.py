@@ -66,8 +66,6 @@ def predict(routes: pa.Array, keys: pa.Array, features: pa.Array, sessions: Mode
         Exception: the registry does not answer; nothing was decided about any row.
     """
     n = len(routes)
-    if n == 0:
-        return pa.array([], RESULT_TYPE)
     vectors = feature_column(features)
     texts = text_column(routes).dictionary_encode()
     route_of = np.where(texts.indices.is_valid(), pc.fill_null(texts.indices, -1).to_numpy(), -1)
@@ -194,7 +192,6 @@ def _run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions
 
 def _assemble(blocks: list[Block], n: int) -> pa.StructArray:
     """Put the blocks back into the order of the rows."""
-    blocks = [block for block in blocks if len(block.rows)]
     order = np.concatenate([block.rows for block in blocks])
     assert len(order) == n, "every row is answered once"
     columns = [pa.concat_arrays([getattr(block, name) for block in blocks]) for name in ("label", "score", "members", "error")]

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from udfs.sessions import ArtifactSource, ModelSessions
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0  # a batch takes milliseconds; a supervisor kills after ten seconds
+CLOSE_SECONDS = 1.0  # closing takes milliseconds, or for ever
 _PROTOCOL_VERSION = b"\x02"
 
 
@@ -93,16 +95,18 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         """Refuse new batches, let the running ones end, then close.
 
         Returns:
-            whether all running batches ended in time.
+            whether everything is closed. Flight cannot interrupt an exchange that a caller holds open without sending
+            anything, and waits for it, also when the interpreter exits; a process that must end now has to leave hard.
         """
         with self._idle:
             self._draining = True
             drained = self._idle.wait_for(lambda: self._active_calls == 0, timeout_seconds)
-        # An exchange that a client holds open without sending anything would keep `shutdown` waiting.
+        if not drained:
+            logger.warning("udf batches cut off", extra={"waited_seconds": timeout_seconds})
         closing = threading.Thread(target=self.shutdown, daemon=True, name="udf-shutdown")
         closing.start()
-        closing.join(timeout_seconds)
-        return drained
+        closing.join(CLOSE_SECONDS)
+        return not closing.is_alive()
 
     @contextmanager
     def _call(self) -> Iterator[None]:
@@ -132,7 +136,7 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         except OSError as problem:  # the registry's storage or network
             logger.warning("batch not answered", extra={"function": function._name, "reason": str(problem)})
             raise flight.FlightUnavailableError(f"a dependency does not answer: {problem}") from problem
-        except pa.ArrowInvalid as problem:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as problem:
             raise flight.FlightServerError(f"the arguments of `{function._name}` are of another type: {problem}") from problem
         except Exception:
             logger.exception("batch failed", extra={"function": function._name})
@@ -196,9 +200,15 @@ def serve(
     try:
         logger.info("udf server ready", extra={"host": host, "port": server.port})
         on_ready(server.port)
-        stop.wait()
-        drained = server.drain_and_stop()
-        logger.info("udf server stopped", extra={"drained": drained})
+        # The kernel may hand the signal to one of gRPC's threads; Python's handler runs when this one wakes up next.
+        while not stop.wait(0.2):
+            pass
+        closed = server.drain_and_stop()
+        logger.info("udf server stopped", extra={"closed": closed})
+        if not closed:  # all batches are answered; only callers that wait are left, and they will call again
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
