@@ -6,7 +6,7 @@ knows SQL, but no bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,11 +32,13 @@ class Prepared:
         statement: what was parsed.
         parameters: the type of `$1`, `$2` ... as given by the client or inferred.
         fields: columns of the answer; None when the statement returns no rows.
+        copy_fields: for COPY ... FROM STDIN the columns that the data has, in its order; None for everything else.
     """
 
     statement: Statement
     parameters: tuple[SqlType, ...] = ()
     fields: tuple[Field, ...] | None = None
+    copy_fields: tuple[Field, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,15 @@ class Session(Protocol):
         ...
 
     async def execute(self, prepared: Prepared, values: Sequence[object] = ()) -> Result:
-        """Run it with one Python value a parameter (None, bool, int, float, Decimal, str, bytes, date, time, datetime, timedelta, list)."""
+        """Run it with one Python value a parameter (None, bool, int, float, Decimal, str, bytes, date, time, datetime, timedelta, list).
+
+        A timestamptz arrives as a naive datetime in UTC, as it is stored; an interval with months as its text; a struct as a
+        dict; jsonb and a parameter of unknown type as str. COPY ... TO STDOUT is executed like a query, its rows are the data.
+        """
+        ...
+
+    async def copy_in(self, prepared: Prepared, batches: AsyncIterator[pa.Table]) -> Result:
+        """Run COPY ... FROM STDIN: append the batches, columns as `prepared.copy_fields`, all of them or, when one raises, none."""
         ...
 
     def cancel(self) -> None:

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from core.errors import HeadraceError
 from engine.session import Session, SessionFactory
 from engine.sql.errors import SqlError
+from engine.sql.statements import Copy
 from engine.wire import messages
 from engine.wire.answers import Answers
 from engine.wire.auth import Authenticator, AuthExchange
 from engine.wire.channel import Channel, ConnectionLost
+from engine.wire.copying import receive_copy, send_copy
 from engine.wire.extended import ExtendedQuery
 from engine.wire.messages import ProtocolViolation, Reader
 from engine.wire.reports import PROTOCOL_VIOLATION, error_fields, fatal_fields
@@ -223,9 +225,14 @@ class Connection:
             for statement in statements:
                 position = max(sql.find(statement.text, position), position)
                 prepared = await session.prepare(statement)
+                if prepared.copy_fields is not None:
+                    self._answers.completed(await receive_copy(self._channel, session, prepared))
+                    continue
                 result = await session.execute(prepared)
                 self._answers.began(result)
-                if result.fields is not None:
+                if isinstance(statement, Copy) and result.fields is not None:
+                    await send_copy(self._channel, statement, result)
+                elif result.fields is not None:
                     formats = [0] * len(result.fields)
                     self._answers.describe(result.fields, formats)
                     if result.rows is not None:

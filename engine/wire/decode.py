@@ -30,12 +30,12 @@ _MAX_WHOLE, _MAX_FRACTION = 131_072, 16_383
 """PostgreSQL's limits of a numeric's digits before and after the point."""
 _INTERVAL_PART = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-z]+)|([+-]?)(\d+):(\d\d)(?::(\d\d(?:\.\d{1,6})?))?", re.IGNORECASE)
 _MONTH_UNITS = {"mon": 1, "mons": 1, "month": 1, "months": 1, "y": 12, "year": 12, "years": 12, "yr": 12, "yrs": 12}
+_DAY_UNITS = {"d": 1, "day": 1, "days": 1, "w": 7, "week": 7, "weeks": 7}
+_DAY_MICROSECONDS = 86_400_000_000
 _MICROSECOND_UNITS = {
-    "d": 86_400_000_000, "day": 86_400_000_000, "days": 86_400_000_000, "w": 604_800_000_000, "week": 604_800_000_000,
-    "weeks": 604_800_000_000, "h": 3_600_000_000, "hour": 3_600_000_000, "hours": 3_600_000_000, "m": 60_000_000,
-    "min": 60_000_000, "mins": 60_000_000, "minute": 60_000_000, "minutes": 60_000_000, "s": 1_000_000, "sec": 1_000_000,
-    "secs": 1_000_000, "second": 1_000_000, "seconds": 1_000_000, "ms": 1_000, "millisecond": 1_000, "milliseconds": 1_000,
-    "us": 1, "microsecond": 1, "microseconds": 1,
+    "h": 3_600_000_000, "hour": 3_600_000_000, "hours": 3_600_000_000, "m": 60_000_000, "min": 60_000_000, "mins": 60_000_000,
+    "minute": 60_000_000, "minutes": 60_000_000, "s": 1_000_000, "sec": 1_000_000, "secs": 1_000_000, "second": 1_000_000,
+    "seconds": 1_000_000, "ms": 1_000, "millisecond": 1_000, "milliseconds": 1_000, "us": 1, "microsecond": 1, "microseconds": 1,
 }  # fmt: skip
 
 
@@ -188,10 +188,19 @@ def _timestamptz(_: SqlType, text: str) -> datetime:
 
 
 def _interval(_: SqlType, text: str) -> timedelta | str:
+    return interval_value(*parse_interval(text))
+
+
+def parse_interval(text: str) -> tuple[int, int, int]:
+    """Months, days and microseconds of PostgreSQL's text forms, days and hours kept apart as they are written.
+
+    Raises:
+        ValueError: the text is no interval.
+    """
     body = text.strip().removeprefix("@").replace(",", " ")
     if not body:
         raise ValueError("no interval")
-    months, microseconds, at = Decimal(0), Decimal(0), 0
+    months, days, microseconds, at = Decimal(0), Decimal(0), Decimal(0), 0
     for part in _INTERVAL_PART.finditer(body):
         if body[at : part.start()].strip():
             break
@@ -202,15 +211,16 @@ def _interval(_: SqlType, text: str) -> timedelta | str:
             microseconds += clock * (-1_000_000 if sign == "-" else 1_000_000)
         elif unit.lower() in _MONTH_UNITS:
             months += Decimal(amount) * _MONTH_UNITS[unit.lower()]
+        elif unit.lower() in _DAY_UNITS:
+            days += Decimal(amount) * _DAY_UNITS[unit.lower()]
         elif unit.lower() in _MICROSECOND_UNITS:
             microseconds += Decimal(amount) * _MICROSECOND_UNITS[unit.lower()]
         else:
             raise ValueError("no unit of time")
     if body[at:].strip() or months != int(months):
         raise ValueError("no interval")
-    days, rest = divmod(abs(int(microseconds)), 86_400_000_000)
-    sign_of_all = -1 if microseconds < 0 else 1
-    return interval_value(int(months), sign_of_all * days, sign_of_all * rest)
+    microseconds += (days - int(days)) * _DAY_MICROSECONDS
+    return int(months), int(days), int(microseconds)
 
 
 def _list(type_: SqlType, text: str) -> list[object]:

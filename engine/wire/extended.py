@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from engine.session import Field, Prepared, Result, Session
 from engine.sql.errors import SqlError, SqlSyntaxError
-from engine.sql.statements import Statement, Utility
+from engine.sql.statements import Copy, Statement, Utility
 from engine.sql.types import SqlType
 from engine.wire import messages
 from engine.wire.answers import Answers
 from engine.wire.channel import Channel
+from engine.wire.copying import receive_copy, send_copy
 from engine.wire.decode import decode
 from engine.wire.messages import ProtocolViolation, Reader
 from engine.wire.oids import TEXT_OID, column_oid, type_of
@@ -127,12 +128,11 @@ class ExtendedQuery:
             prepared = statement.prepared
             count = len(prepared.parameters) if prepared is not None else 0
             self._channel.write(messages.parameter_description([statement.parameter_oid(at) for at in range(count)]))
-            fields = prepared.fields if prepared is not None else None
+            fields = _described(prepared)
             self._answers.describe(fields, [0] * len(fields or ()))
         else:
             portal = self._portal(name)
-            prepared = portal.statement.prepared
-            fields = prepared.fields if prepared is not None else None
+            fields = _described(portal.statement.prepared)
             self._answers.describe(fields, portal.formats if fields is not None else ())
 
     async def execute(self, body: bytes) -> None:
@@ -148,11 +148,18 @@ class ExtendedQuery:
             if portal.ended:
                 raise SqlError("portal cannot be run", sqlstate="55000", fix="Bind the statement again.")
             portal.ended = True
+            if prepared.copy_fields is not None:
+                self._answers.completed(await receive_copy(self._channel, self._session, prepared))
+                return
             result = await self._session.execute(prepared, portal.values)
             if result.fields is not None and prepared.fields is not None:
                 _must_match(prepared.fields, result.fields)
-            portal.result, portal.rows = result, result.rows
             self._answers.began(result)
+            if isinstance(prepared.statement, Copy) and result.fields is not None:
+                await send_copy(self._channel, prepared.statement, result)
+                self._answers.completed(result)
+                return
+            portal.result, portal.rows = result, result.rows
         result = portal.result
         if result.fields is None or prepared.fields is None:
             if not first:
@@ -222,6 +229,11 @@ class ExtendedQuery:
         if portal is None:
             raise SqlError(f"portal `{name}` does not exist", sqlstate="34000")
         return portal
+
+
+def _described(prepared: Prepared | None) -> tuple[Field, ...] | None:
+    """The columns of DataRow messages; what COPY sends is described by its own message."""
+    return None if prepared is None or isinstance(prepared.statement, Copy) else prepared.fields
 
 
 def _must_match(promised: Sequence[Field], given: Sequence[Field]) -> None:

@@ -34,6 +34,11 @@ class Reader:
         self._body = body
         self._at = 0
 
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+        return self._at
+
     def take(self, count: int) -> bytes:
         end = self._at + count
         if count < 0 or end > len(self._body):

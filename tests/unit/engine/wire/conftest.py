@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from engine.session import Field, Prepared, Result
 from engine.sql.errors import QueryCanceled, SqlError, SqlSyntaxError, UndefinedTable
-from engine.sql.statements import Statement, Utility
+from engine.sql.statements import Copy, ObjectName, Statement, Utility
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -84,6 +85,15 @@ class DuckSession:
         }  # fmt: skip
 
     def parse(self, sql: str) -> Sequence[Statement]:
+        copy = re.fullmatch(
+            r'COPY "?(\w+)"?(?:\([^)]*\))? (FROM STDIN|TO STDOUT)(?: WITH)?(?: \((.*)\))?;?\s*',
+            sql.strip(),
+            re.IGNORECASE | re.DOTALL,
+        )
+        if copy is not None:
+            options = dict(re.findall(r"(\w+) '?([^',]*|,)'?(?:, |$)", copy[3] or ""))
+            direction = "from" if copy[2].upper().startswith("FROM") else "to"
+            return [Copy(sql, direction, ObjectName(copy[1]), options=options)]
         if re.fullmatch(r"\s*(DEALLOCATE|wait|explode)\b.*", sql, re.IGNORECASE | re.DOTALL):
             return [Utility(sql.strip(), sql.split()[0].upper())]
         try:
@@ -94,6 +104,13 @@ class DuckSession:
     async def prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()) -> Prepared:
         if isinstance(statement, Utility):
             return Prepared(statement)
+        if isinstance(statement, Copy):
+            fields = self.fields(f"FROM {statement.table}")
+            return (
+                Prepared(statement, fields=None, copy_fields=fields)
+                if statement.direction == "from"
+                else Prepared(statement, (), fields)
+            )
         count = max((int(found) for found in re.findall(r"\$(\d+)", statement.text)), default=0)
         given = [*parameter_types, *[None] * count]
         casts = dict(re.findall(r"\$(\d+)::(\w+(?:\[\])?)", statement.text))
@@ -106,13 +123,31 @@ class DuckSession:
         except duckdb.CatalogException as error:
             at = statement.text.find("missing")
             raise UndefinedTable("table `missing` does not exist", position=at + 1, fix="Create it first.") from error
-        fields = tuple(Field(name, sql_type(type_)) for name, type_ in zip(relation.columns, relation.types, strict=True))
-        return Prepared(statement, types, fields)
+        return Prepared(statement, types, self.columns(relation))
+
+    def fields(self, query: str) -> tuple[Field, ...]:
+        return self.columns(self.connection.sql(f"{query} LIMIT 0"))
+
+    @staticmethod
+    def columns(relation: Any) -> tuple[Field, ...]:
+        return tuple(Field(name, sql_type(type_)) for name, type_ in zip(relation.columns, relation.types, strict=True))
+
+    async def copy_in(self, prepared: Prepared, batches: AsyncIterator[pa.Table]) -> Result:
+        assert isinstance(prepared.statement, Copy)
+        tables = [table async for table in batches]
+        for table in tables:
+            self.connection.register("incoming", table)
+            self.connection.execute(f"INSERT INTO {prepared.statement.table} FROM incoming")
+            self.connection.unregister("incoming")
+        return Result(f"COPY {sum(table.num_rows for table in tables)}", transaction_status=self.status)
 
     async def execute(self, prepared: Prepared, values: Sequence[object] = ()) -> Result:
         text = prepared.statement.text
         self.executed.append(text)
         word = text.split()[0].upper()
+        if isinstance(prepared.statement, Copy):
+            answer = await asyncio.to_thread(self._run, f"FROM {prepared.statement.table}", [])
+            return Result(f"COPY {answer.num_rows}", prepared.fields, answer, transaction_status=self.status)
         if word == "WAIT":
             self.cancelled.clear()
             await self.cancelled.wait()
