@@ -62,7 +62,8 @@ _BINARY: Final[dict[str, tuple[int, Build]]] = {
     "+": (ADDITIVE, _binary(exp.Add)),
     "-": (ADDITIVE, _binary(exp.Sub)),
     "*": (MULTIPLICATIVE, _binary(exp.Mul)),
-    "/": (MULTIPLICATIVE, _binary(exp.Div)),
+    # As sqlglot marks a division of typed operands (integers stay integers) that fails on zero.
+    "/": (MULTIPLICATIVE, lambda left, right: exp.Div(this=left, expression=right, typed=True, safe=False)),
     "%": (MULTIPLICATIVE, _binary(exp.Mod)),
     "^": (POWER, _binary(exp.Pow)),
     **{operator: (OTHER, _named(operator)) for operator in _NAMED},

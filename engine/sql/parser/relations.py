@@ -8,7 +8,7 @@
 | `(query) AS x` | `Subquery(this=query, alias=...)` |
 | `(VALUES ...) AS x (a)` | `Values(expressions=[Tuple, ...], alias=...)` |
 | `LATERAL (query) AS x`, `LATERAL f(x)` | `Lateral(this=Subquery or Anonymous, alias=..., ordinality=...)` |
-| `(a JOIN b ON ...)` | `Subquery(this=a with `joins`)` |
+| `(a JOIN b ON ...)` | `Paren(this=a)`, where `a` has the arg `joins` |
 
 `joins` of the SELECT is a left-deep list of `Join(this=..., on=... | using=[Identifier] | method="NATURAL", side="LEFT" | "RIGHT"
 | "FULL", kind="CROSS")`: a comma is a CROSS join, INNER and OUTER are not kept. `method` is `"ASOF"` for ASOF joins. Where a comma
@@ -60,7 +60,7 @@ def _item(stream: TokenStream) -> tuple[exp.Expression, list[exp.Join]]:
 
 def _wrapped(item: exp.Expression, joins: list[exp.Join]) -> exp.Expression:
     item.set("joins", joins)
-    return exp.Subquery(this=item)
+    return exp.Paren(this=item)
 
 
 def _at_join(stream: TokenStream) -> bool:
@@ -147,10 +147,10 @@ def _parenthesised(stream: TokenStream) -> exp.Expression:
         return _aliased(stream, exp.Subquery(this=inner))
     stream.expect_symbol("(")
     item, joins = _item(stream)
-    if not joins and not isinstance(item, exp.Subquery):
+    if not joins and not isinstance(item, (exp.Subquery, exp.Paren)):
         raise stream.error()
     stream.expect_symbol(")")
-    return _aliased(stream, _wrapped(item, joins) if joins else item)
+    return _wrapped(item, joins) if joins else item
 
 
 def _only_values(tree: exp.Query) -> bool:

@@ -11,6 +11,7 @@ from engine.sql.parser import parse_query
 QUERIES = [
     "SELECT 1",
     "SELECT a, b AS c, t.*, * FROM t",
+    "SELECT a / b * c / 2 % d - -e, a ^ b ^ c FROM t",
     "SELECT * EXCEPT (a, b), t.* EXCEPT (c) FROM t",
     "SELECT ALL a FROM t",
     "SELECT DISTINCT a FROM t",
@@ -42,7 +43,7 @@ QUERIES = [
     "SELECT * FROM unnest(ARRAY[1, 2]) WITH ORDINALITY AS u (v, o), pg_catalog.f() AS g",
     "SELECT * FROM a JOIN b USING (x, y) NATURAL JOIN c CROSS JOIN d RIGHT JOIN e ON true FULL JOIN f ON false",
     "SELECT * FROM a ASOF LEFT JOIN b ON a.k = b.k AND a.t >= b.t",
-    "SELECT * FROM (a JOIN b ON a.x = b.x) LEFT JOIN (c CROSS JOIN d) AS e ON true",
+    "SELECT * FROM (a JOIN b ON a.x = b.x) LEFT JOIN (c CROSS JOIN d) ON true",
     "SELECT * FROM TUMBLE(s.t, ts, INTERVAL '1 minute') AS w",
     "SELECT * FROM HOP(t, ts, INTERVAL '1 minute', INTERVAL '5 minutes', INTERVAL '30 seconds')",
     "SELECT * FROM a LEFT JOIN b FOR SYSTEM_TIME AS OF PROCTIME() AS c ON a.x = c.x",
