@@ -52,12 +52,17 @@ def read_kafka_sink_options(options: Mapping[str, str]) -> dict[str, str]:
 
 def client_config(options: Mapping[str, str]) -> dict[str, str]:
     """librdkafka's configuration from `properties.*`; secrets are in it, so it is never logged."""
-    known = {*_COMMON_PROPERTIES, *_CONSUMER_PROPERTIES, *_PRODUCER_PROPERTIES}
-    config = {
-        name.removeprefix("properties."): value for name, value in options.items() if name.removeprefix("properties.") in known
-    }
-    config["bootstrap.servers"] = options[BOOTSTRAP]
-    return config
+    return _config(options, (*_COMMON_PROPERTIES, *_CONSUMER_PROPERTIES, *_PRODUCER_PROPERTIES))
+
+
+def connection_config(options: Mapping[str, str]) -> dict[str, str]:
+    """The part of `client_config` that producers and consumers share."""
+    return _config(options, _COMMON_PROPERTIES)
+
+
+def _config(options: Mapping[str, str], properties: tuple[str, ...]) -> dict[str, str]:
+    config = {name: options[f"properties.{name}"] for name in properties if f"properties.{name}" in options}
+    return config | {"bootstrap.servers": options[BOOTSTRAP]}
 
 
 def sync_call_timeout(options: Mapping[str, str]) -> timedelta:

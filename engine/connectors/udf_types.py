@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from engine.connectors.arrow_types import physical_type, rebuild
+from engine.connectors.json_encode import plain_decimal
 from engine.sql.types import SqlType
 
 _EXTENSION_KEY = b"ARROW:extension:name"
@@ -75,7 +76,5 @@ def _leaf_from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
 
 
 def _plain_decimal_text(array: pa.Array) -> pa.Array:
-    """Decimals without exponent and without trailing zeros (the stored scale of 18 is not the value's own)."""
-    # Arrow writes small ones with an exponent, so the digits are set by Python; decimals do not travel in bulk.
-    texts = [None if value is None else format(value, "f") for value in array.to_pylist()]
-    return pa.array([text.rstrip("0").rstrip(".") if text and "." in text else text for text in texts], pa.string())
+    """Decimals as plain text. Arrow would write small ones with an exponent; decimals do not travel in bulk."""
+    return pa.array([None if value is None else plain_decimal(value) for value in array.to_pylist()], pa.string())

@@ -1,0 +1,99 @@
+"""Which connectors there are, by the name that stands in `connector = '...'`, and which encodings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from engine.connectors.base import SinkWriter, SourceReader
+from engine.connectors.blackhole_sink import BlackholeSink
+from engine.connectors.iceberg_sink import IcebergSink
+from engine.connectors.json_decode import build_json_decode_sql
+from engine.connectors.kafka_sink import KafkaSink
+from engine.connectors.kafka_source import KafkaSource
+from engine.connectors.options import must_get_option, refuse_unknown_options
+from engine.connectors.raw_decode import build_bytes_decode_sql, build_csv_decode_sql, csv_delimiter
+from engine.sql.errors import InvalidParameter, UnsupportedQuery
+from engine.sql.statements import Format
+from engine.sql.types import SqlType
+
+Fields = Sequence[tuple[str, SqlType]]
+_T = TypeVar("_T")
+
+SOURCES: Mapping[str, Callable[[Mapping[str, str]], SourceReader]] = {
+    "kafka": KafkaSource,
+}
+
+SINKS: Mapping[str, Callable[[uuid.UUID, Mapping[str, str], Fields, Sequence[str], Format | None], SinkWriter]] = {
+    "blackhole": lambda _id, options, _fields, _key, _shape: BlackholeSink(options),
+    "iceberg": lambda sink_id, options, fields, _key, _shape: IcebergSink(sink_id, options, fields),
+    "kafka": KafkaSink,
+}
+
+
+def build_source(options: Mapping[str, str]) -> SourceReader:
+    """The reader that the WITH options of a source describe; it does nothing before `start`.
+
+    Raises:
+        SqlError: the connector, an option or its value is unknown, missing or not supported.
+    """
+    return _pick(SOURCES, options, "source")(options)
+
+
+def build_sink(
+    sink_id: uuid.UUID, options: Mapping[str, str], fields: Fields, primary_key: Sequence[str] = (), shape: Format | None = None
+) -> SinkWriter:
+    """The writer that the WITH options of a sink describe; it does nothing before `open`.
+
+    Args:
+        sink_id: the sink's lasting identity.
+        fields: the visible columns, in order.
+        primary_key: the query's key, where option `primary_key` names none.
+        shape: FORMAT and ENCODE, if given.
+
+    Raises:
+        SqlError: the connector, an option or its value is unknown, missing or not supported.
+    """
+    return _pick(SINKS, options, "sink")(sink_id, options, fields, primary_key, shape)
+
+
+def build_decode_sql(
+    relation: str,
+    fields: Fields,
+    shape: Format | None = None,
+    *,
+    required: Sequence[str] = (),
+    keep: Mapping[str, str] | None = None,
+    reason: str = "reason",
+) -> str:
+    """SQL that turns raw records into typed columns and a reason, whatever the encoding (see `json_decode`).
+
+    Args:
+        required: keys that must be there and not null; JSON only.
+
+    Raises:
+        SqlError: the format or encoding is not supported, or an option of it is unknown or wrong.
+    """
+    shape = shape or Format("PLAIN", "JSON")
+    encoding = (shape.format.upper(), shape.encode.upper())
+    if encoding == ("PLAIN", "JSON"):
+        refuse_unknown_options(shape.options, ("timestamptz.handling.mode",), what="FORMAT PLAIN ENCODE JSON")
+        mode = shape.options.get("timestamptz.handling.mode", "guess_number_unit")
+        return build_json_decode_sql(relation, fields, required=required, keep=keep, reason=reason, timestamptz_mode=mode)
+    if encoding == ("PLAIN", "BYTES"):
+        refuse_unknown_options(shape.options, (), what="FORMAT PLAIN ENCODE BYTES")
+        return build_bytes_decode_sql(relation, fields, keep=keep, reason=reason)
+    if encoding == ("PLAIN", "CSV"):
+        return build_csv_decode_sql(relation, fields, delimiter=csv_delimiter(shape.options), keep=keep, reason=reason)
+    raise UnsupportedQuery(
+        f"FORMAT {shape.format} ENCODE {shape.encode} is not supported by sources",
+        fix="Use FORMAT PLAIN ENCODE JSON, BYTES or CSV.",
+    )
+
+
+def _pick(connectors: Mapping[str, _T], options: Mapping[str, str], kind: str) -> _T:
+    name = must_get_option(options, "connector", what=f"a {kind}").lower()
+    if name not in connectors:
+        raise InvalidParameter(f"there is no {kind} connector `{name}`", fix=f"Use one of {', '.join(sorted(connectors))}.")
+    return connectors[name]
