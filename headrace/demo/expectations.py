@@ -51,6 +51,8 @@ def _each_event(features: str) -> str:
     return f"SELECT tenant_id, entity_id, event_time AS feature_start, event_time AS feature_end, {features} AS features FROM events"
 
 
+_REPLAY_CHANNELS = tuple(f"v{i}" for i in range(1, 9))
+
 PIPELINES: Mapping[str, Expected] = {
     "plant": Expected(
         "plant.health",
@@ -64,6 +66,18 @@ PIPELINES: Mapping[str, Expected] = {
                    max(temperature) - min(temperature), avg(pressure), avg(flow)] AS features
            FROM events GROUP BY ALL""",
     ),
+    "replay": Expected(
+        "replay.anomaly",
+        _REPLAY_CHANNELS,
+        (),
+        timedelta(seconds=10),
+        f"""SELECT tenant_id, entity_id,
+                   time_bucket(INTERVAL '10 seconds', event_time) AS feature_start,
+                   time_bucket(INTERVAL '10 seconds', event_time) + INTERVAL '10 seconds' AS feature_end,
+                   [{", ".join(f"coalesce(avg({each}), 0)" for each in _REPLAY_CHANNELS)},
+                    {", ".join(f"coalesce(stddev_samp({each}), 0)" for each in _REPLAY_CHANNELS)}] AS features
+            FROM events GROUP BY ALL""",
+    ),
     "telemetry": Expected(
         "telemetry.anomaly",
         tuple(f"f{i}" for i in range(1, 10)),
@@ -76,7 +90,9 @@ PIPELINES: Mapping[str, Expected] = {
         (),
         ("payload",),
         None,
-        _each_event("list_transform(range(1, 65), i -> ('0x' || substr(hex(from_base64(payload)), 2 * i - 1, 2))::DOUBLE)"),
+        _each_event(
+            "list_transform(range(1, 65), lambda i: ('0x' || substr(hex(from_base64(payload)), 2 * i - 1, 2))::INTEGER::DOUBLE)"
+        ),
     ),
 }
 
@@ -143,7 +159,7 @@ def expected_rows(pipeline: str, judged: Judged) -> pa.Table:
             f"WHERE {closed} ORDER BY tenant_id, entity_id, feature_end"
         )
         parameters = {"watermark": judged.watermark} if expected.window is not None else None
-        return connection.execute(query, parameters).to_arrow_table()
+        return connection.sql(query, params=parameters).to_arrow_table()
 
 
 def open_windows(pipeline: str, judged: Judged) -> dict[str, int]:
@@ -170,15 +186,15 @@ def closing_times(pipeline: str, judged: Judged) -> pa.Table:
     with duckdb.connect() as connection:
         connection.register("events", judged.events)
         if expected.window is None:
-            return connection.execute(
+            return connection.sql(
                 "SELECT tenant_id, entity_id, event_time AS feature_end, _appended_ms AS trigger_ms FROM events"
             ).to_arrow_table()
-        return connection.execute(
+        return connection.sql(
             f"""WITH ends AS (SELECT DISTINCT tenant_id, entity_id, feature_end FROM ({expected.features})),
                      marks AS (SELECT _offset, _appended_ms, event_time - $delay AS mark FROM events)
                 SELECT tenant_id, entity_id, feature_end, arg_min(_appended_ms, _offset) AS trigger_ms
                 FROM ends JOIN marks ON mark >= feature_end GROUP BY ALL""",
-            {"delay": WATERMARK_DELAY},
+            params={"delay": WATERMARK_DELAY},
         ).to_arrow_table()
 
 

@@ -98,8 +98,8 @@ class Labeller:
         now = self.clock.now()
         delays = rng.uniform(0.5, LONGEST_DELAY_SECONDS, 2)
         self._put(pipeline, prediction, label, now + timedelta(seconds=LONGEST_DELAY_SECONDS), float(delays[0]))
-        if luck < NEVER + CORRECTED:
-            wrong = [other for other in self._classes[pipeline] if other != label]
+        wrong = [other for other in self._classes[pipeline] if other != label]
+        if luck < NEVER + CORRECTED and wrong:
             self._put(pipeline, prediction, str(rng.choice(wrong)), now, float(delays[1]))
 
     def _put(self, pipeline: str, prediction: Mapping[str, object], label: str, at: datetime, delay_seconds: float) -> None:

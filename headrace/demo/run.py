@@ -70,7 +70,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, data: Path | None, replay
     if data is not None:
         from headrace.demo.csv_replay import csv_scenario
 
-        scenario = csv_scenario(data, SEED)
+        scenario = csv_scenario(data)
     else:
         scenario = built_in_scenario(SEED)
     settings = _settings(loaded, scenario)
@@ -275,6 +275,7 @@ class _Demo:
             routes=_routes(self.scenario),
             truth={stream.pipeline: stream.truth for stream in streams},
             steady_from_ms=int(steady.timestamp() * 1000),
+            must_beat_baselines=self.scenario.must_beat_baselines,
         )
         self.view.say("checking: recomputing every window, id and score from the raw topics")
         check_everything(settings, catalog, registry, situation, self.summary)

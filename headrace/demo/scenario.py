@@ -32,6 +32,7 @@ class Scenario:
     routes: Sequence[Route]
     train: Callable[[Registry, Clock], Mapping[str, Sequence[int]]]
     build: Callable[[datetime, float], list[Stream]]
+    must_beat_baselines: bool = True
 
 
 def built_in_scenario(seed: int) -> Scenario:

@@ -20,9 +20,9 @@ LEFT JOIN active_routes FOR SYSTEM_TIME AS OF PROCTIME() AS r
 CREATE MATERIALIZED VIEW predictions_plant AS
 SELECT
     md5(tenant_id || '/plant/' || entity_id || '/' || feature_end::varchar) AS prediction_id,
-    'plant'                                       AS pipeline,
+    'plant'                                         AS pipeline,
     tenant_id,
-    'plant.health'                                AS endpoint,
+    'plant.health'                                  AS endpoint,
     entity_id,
     feature_start,
     feature_end,

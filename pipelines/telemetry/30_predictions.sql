@@ -20,9 +20,9 @@ LEFT JOIN active_routes FOR SYSTEM_TIME AS OF PROCTIME() AS r
 CREATE MATERIALIZED VIEW predictions_telemetry AS
 SELECT
     md5(tenant_id || '/telemetry/' || entity_id || '/' || feature_end::varchar) AS prediction_id,
-    'telemetry'                                       AS pipeline,
+    'telemetry'                                     AS pipeline,
     tenant_id,
-    'telemetry.anomaly'                                AS endpoint,
+    'telemetry.anomaly'                             AS endpoint,
     entity_id,
     feature_start,
     feature_end,

@@ -20,9 +20,9 @@ LEFT JOIN active_routes FOR SYSTEM_TIME AS OF PROCTIME() AS r
 CREATE MATERIALIZED VIEW predictions_vision AS
 SELECT
     md5(tenant_id || '/vision/' || entity_id || '/' || feature_end::varchar) AS prediction_id,
-    'vision'                                       AS pipeline,
+    'vision'                                        AS pipeline,
     tenant_id,
-    'vision.digit'                                AS endpoint,
+    'vision.digit'                                  AS endpoint,
     entity_id,
     feature_start,
     feature_end,
