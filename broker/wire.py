@@ -62,7 +62,7 @@ def decode_request(frame: bytes, supported: Mapping[int, tuple[int, int]]) -> Re
         supported: api key to lowest and highest version.
 
     Raises:
-        MalformedRequest: unknown key or version, short or inconsistent bytes, an unknown tagged field, bytes left over.
+        MalformedRequest: unknown key or version, short or inconsistent bytes, or an unknown tagged field.
     """
     try:
         api_key, version, correlation_id = _REQUEST_START.unpack_from(frame)
@@ -78,12 +78,11 @@ def decode_request(frame: bytes, supported: Mapping[int, tuple[int, int]]) -> Re
     try:
         read_header, read_body = _request_readers(api_key, version)
         header, size = read_header(frame, 0)
-        body, body_size = read_body(frame, size)
+        # Bytes left over are ignored, as Kafka does: librdkafka 2.16 asks for all topics with three too many.
+        body, _ = read_body(frame, size)
     except (SerialError, ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
         # kio raises a bare KeyError for an unknown tagged field, ValueError and TypeError for bad lengths and nulls.
         raise MalformedRequest(f"api key `{api_key}` version `{version}` cannot be read: {error!r}") from error
-    if size + body_size != len(frame):
-        raise MalformedRequest(f"api key `{api_key}` version `{version}`: {len(frame) - size - body_size} bytes are left over")
     return Request(api_key, version, correlation_id, header.client_id or "", body)
 
 
