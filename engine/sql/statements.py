@@ -31,7 +31,7 @@ class ObjectName:
 
 @dataclass(frozen=True)
 class ColumnDefinition:
-    """One column of CREATE TABLE or CREATE SOURCE."""
+    """One column of CREATE TABLE or CREATE SOURCE; the type of a generated column is `UNKNOWN` when it is not written."""
 
     name: str
     type: SqlType
@@ -229,7 +229,7 @@ class Alter(Statement):
     """ALTER kind name action.
 
     `action` is one of `rename`, `rename column`, `add column`, `drop column`, `swap`, `set schema`, `owner`, `set`, `set system`,
-    `refresh schema`, `connector`, `format`, `as`.
+    `refresh schema`, `connector`, `drop connector`, `format`, `as`.
     """
 
     kind: DropKind

@@ -131,6 +131,10 @@ def _refresh(_stream: TokenStream, statement: Alter) -> Alter:
     return replace(statement, action="refresh schema")
 
 
+def _drop_connector(_stream: TokenStream, statement: Alter) -> Alter:
+    return replace(statement, action="drop connector")
+
+
 def _connector(stream: TokenStream, statement: Alter) -> Alter:
     return replace(statement, action="connector", options=clauses.with_options(stream))
 
@@ -163,7 +167,7 @@ _ACTIONS: Final[dict[str, Callable[[TokenStream, Alter], Alter]]] = {
     "rename to": _rename,
     "rename": _rename_column,
     "add": _add_column,
-    "drop connector": _refresh,
+    "drop connector": _drop_connector,
     "drop": _drop_column,
     "alter": _alter_column,
     "swap with": _swap,

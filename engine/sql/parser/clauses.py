@@ -12,7 +12,7 @@ from engine.sql.parser.stream import TokenStream
 from engine.sql.parser.type_meaning import parse_type
 from engine.sql.parser.type_syntax import type_name
 from engine.sql.statements import ColumnDefinition, Format, IncludeColumn, WatermarkDefinition
-from engine.sql.types import SqlType
+from engine.sql.types import UNKNOWN, SqlType
 
 _DURATION_PART: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*")
 _SECONDS: Final = {
@@ -119,9 +119,10 @@ def table_elements(stream: TokenStream) -> TableElements:
 
 
 def column_definition(stream: TokenStream) -> ColumnDefinition:
-    """`name type [NOT NULL] [PRIMARY KEY] [DEFAULT e] [AS e]`."""
+    """`name type [NOT NULL] [PRIMARY KEY] [DEFAULT e] [AS e]`; a generated column may leave the type out: `UNKNOWN`."""
     first = stream.current
-    column = ColumnDefinition(stream.name(), sql_type(stream), position=first.position)
+    name = stream.name()
+    column = ColumnDefinition(name, UNKNOWN if stream.at("as") else sql_type(stream), position=first.position)
     while True:
         if stream.accept("constraint"):
             stream.name()
@@ -219,4 +220,17 @@ def _option_value(stream: TokenStream, key: str) -> str:
         )
     if key == "connection" and stream.at_name():
         return str(stream.object_name())
+    if key == "backfill_order" and stream.at_name():
+        return _backfill_order(stream)
     raise stream.error()
+
+
+def _backfill_order(stream: TokenStream) -> str:
+    """`AUTO`, `NONE` or `FIXED(a -> b, ...)`, as written: an order of work, which changes no result."""
+    first = stream.advance()
+    if stream.accept_symbol("("):
+        stream.object_name()
+        while stream.accept_symbol("->") or stream.accept_symbol(","):
+            stream.object_name()
+        stream.expect_symbol(")")
+    return stream.slice(first)

@@ -42,3 +42,6 @@ NO_PARENTHESES: Final = _words(
     session_user user"""
 )
 """Functions that are called without parentheses."""
+
+INTERVAL_FIELDS: Final = ("year", "month", "day", "hour", "minute", "second")
+"""The units that may follow an interval's text."""

@@ -9,12 +9,11 @@ from sqlglot import exp
 
 from engine.sql.errors import SqlSyntaxError
 from engine.sql.parser import calls, expressions, queries
-from engine.sql.parser.keywords import NO_PARENTHESES, NOT_A_COLUMN, RESERVED_FUNCTIONS
+from engine.sql.parser.keywords import INTERVAL_FIELDS, NO_PARENTHESES, NOT_A_COLUMN, RESERVED_FUNCTIONS
 from engine.sql.parser.stream import TokenStream, mark
 from engine.sql.parser.tokens import Token
 from engine.sql.parser.type_syntax import starts_literal, type_name
 
-_INTERVAL_FIELDS: Final = ("year", "month", "day", "hour", "minute", "second")
 _CONSTANTS: Final = {"true": True, "false": False}
 
 
@@ -233,9 +232,9 @@ def _interval(stream: TokenStream) -> exp.Expression | None:
     text = stream.current
     literal = mark(exp.Literal.string(stream.string()), text)
     unit: exp.Expression | None = None
-    if stream.at_any(*_INTERVAL_FIELDS):
+    if stream.at_any(*INTERVAL_FIELDS):
         unit = exp.Var(this=stream.advance().value.upper())
-        if stream.at("to") and stream.peek().value in _INTERVAL_FIELDS:
+        if stream.at("to") and stream.peek().value in INTERVAL_FIELDS:
             stream.advance()
             unit = exp.IntervalSpan(this=unit, expression=exp.Var(this=stream.advance().value.upper()))
     return exp.Interval(this=literal, unit=unit)

@@ -21,6 +21,7 @@ from sqlglot import exp
 
 from engine.sql.errors import SqlSyntaxError
 from engine.sql.parser import calls, expressions, queries
+from engine.sql.parser.keywords import INTERVAL_FIELDS
 from engine.sql.parser.stream import TokenStream, mark
 
 
@@ -181,8 +182,19 @@ def _version(stream: TokenStream) -> exp.Version | None:
         kind = "VERSION"
     else:
         return None
-    moment = expressions.expression(stream, expressions.OTHER)
+    moment = _bare_interval(stream, expressions.expression(stream, expressions.OTHER))
     return mark(exp.Version(this=kind, kind="AS OF", expression=moment), token)
+
+
+def _bare_interval(stream: TokenStream, moment: exp.Expression) -> exp.Expression:
+    """`NOW() - '10' SECOND`, which RisingWave allows here without the word INTERVAL."""
+    right = moment.args.get("expression") if isinstance(moment, exp.Sub) else None
+    if not (isinstance(right, exp.Literal) and right.is_string and stream.at_any(*INTERVAL_FIELDS)):
+        return moment
+    interval = exp.Interval(this=right.copy(), unit=exp.Var(this=stream.advance().value.upper()))
+    interval.meta.update(right.meta)
+    moment.set("expression", interval)
+    return moment
 
 
 def _aliased(stream: TokenStream, node: exp.Expression) -> exp.Expression:

@@ -118,6 +118,11 @@ def _read(stream: TokenStream) -> Statement:
 
 def _explain(stream: TokenStream) -> Statement:
     options = session.explain_options(stream)
+    if "analyze" in options and stream.at_any("table", "materialized", "sink", "index", "id"):
+        raise stream.unsupported(
+            "EXPLAIN ANALYZE of a running job is not supported",
+            fix="Use EXPLAIN, and the rw_catalog views for rows and latency.",
+        )
     return Explain(text="", statement=_statement(stream), options=options)
 
 

@@ -48,6 +48,7 @@ QUERIES = [
     "SELECT * FROM HOP(t, ts, INTERVAL '1 minute', INTERVAL '5 minutes', INTERVAL '30 seconds')",
     "SELECT * FROM a LEFT JOIN b FOR SYSTEM_TIME AS OF PROCTIME() AS c ON a.x = c.x",
     "SELECT * FROM t FOR SYSTEM_VERSION AS OF 123",
+    "SELECT * FROM t FOR SYSTEM_TIME AS OF NOW() - '10' SECOND AS x",
     "SELECT a FROM t WHERE ts > now() - INTERVAL '1' HOUR AND (a, b) IN (SELECT c, d FROM u)",
     "SELECT (SELECT max(x) FROM t), EXISTS(SELECT 1), a = ANY(ARRAY[1]), b <> ALL(SELECT 1), ARRAY(SELECT 1)",
     "SELECT j -> 'a' ->> 'b', j #> '{a}', j ? 'a', j @> '{}', (x).*, ((x).y).z, m['k'], ROW(1), ROW(1, 2), MAP {'a': 1}",

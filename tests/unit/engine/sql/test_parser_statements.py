@@ -97,6 +97,17 @@ STATEMENTS: list[tuple[str, st.Statement]] = [
             wildcard=True,
         ),
     ),
+    (
+        "CREATE TABLE t (s struct<x int>, a AS (s).x)",
+        st.CreateTable(
+            "",
+            T,
+            (
+                st.ColumnDefinition("s", struct_of(("x", INT4))),
+                st.ColumnDefinition("a", types.UNKNOWN, generated=tree("(s).x")),
+            ),
+        ),
+    ),
     ("CREATE TABLE t AS SELECT 1 AS a", st.CreateTable("", T, (), query=tree("SELECT 1 AS a"))),
     (
         "CREATE SOURCE s (a int) WITH ('connector' = 'datagen') FORMAT PLAIN ENCODE JSON",
@@ -110,6 +121,10 @@ STATEMENTS: list[tuple[str, st.Statement]] = [
         st.CreateMaterializedView(
             "", named("v"), tree("SELECT 1, 2"), ("x", "y"), emit_on_window_close=True, if_not_exists=True, options={"a": "b"}
         ),
+    ),
+    (
+        "CREATE MATERIALIZED VIEW v WITH (backfill_order = FIXED(t1 -> t2, s.t2 -> t3)) AS SELECT 1",
+        st.CreateMaterializedView("", named("v"), tree("SELECT 1"), options={"backfill_order": "FIXED(t1 -> t2, s.t2 -> t3)"}),
     ),
     ("CREATE OR REPLACE VIEW v AS SELECT 1", st.CreateView("", named("v"), tree("SELECT 1"), or_replace=True)),
     (
@@ -195,6 +210,7 @@ STATEMENTS: list[tuple[str, st.Statement]] = [
     ("ALTER SOURCE s SET source_rate_limit TO default", st.Alter("", "source", S, "set", options={"source_rate_limit": "default"})),
     ("ALTER TABLE t SET PARALLELISM = 8", st.Alter("", "table", T, "set", options={"parallelism": "8"})),
     ("ALTER SOURCE s REFRESH SCHEMA", st.Alter("", "source", S, "refresh schema")),
+    ("ALTER TABLE t DROP CONNECTOR", st.Alter("", "table", T, "drop connector")),
     ("ALTER SOURCE s CONNECTOR WITH ('a.b' = 'c')", st.Alter("", "source", S, "connector", options={"a.b": "c"})),
     ("ALTER VIEW v AS SELECT 1", st.Alter("", "view", named("v"), "as", query=tree("SELECT 1"))),
     # Data
