@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.ingest.routes import MAX_BINARY_BYTES, MAX_BODY_BYTES
-from tests.unit.api.conftest import ListLog, ScriptedReads, connected
+from tests.unit.api.doubles import ListLog, ScriptedReads, connected
 
 GOOD = {"entity_id": "pump-1", "event_time": "2026-01-31T08:30:00Z", "vibration": 0.5}
 ACME = {"authorization": "Bearer key-of-acme"}

@@ -16,7 +16,7 @@ from api.reading.predictions import PredictionFilter
 from core.errors import InvalidInputError, UnavailableError
 from core.fakes import ManualClock
 from core.ids import TenantId
-from tests.unit.api.conftest import ScriptedFeed, eventually
+from tests.unit.api.doubles import ScriptedFeed, eventually
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 ALL = PredictionFilter()
