@@ -12,7 +12,6 @@ Technometrics 21(3), 1979.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
 from typing import Any
 
 import numpy as np
