@@ -31,11 +31,17 @@ def _quarantine() -> Relation:
     )
 
 
+def _system_objects() -> dict[int, CatalogObject]:
+    from engine.catalog.system import SYSTEM_RELATIONS  # it reads catalogs, so it imports this module
+
+    return {QUARANTINE_ID: _quarantine(), **{number: found.relation for number, found in SYSTEM_RELATIONS.items()}}
+
+
 @dataclass(frozen=True)
 class Catalog:
     """All objects by id, and the names of schemas and databases."""
 
-    objects: Mapping[int, CatalogObject] = field(default_factory=lambda: {QUARANTINE_ID: _quarantine()})
+    objects: Mapping[int, CatalogObject] = field(default_factory=_system_objects)
     databases: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"dev": frozenset({DEFAULT_SCHEMA})})
 
     # Lookups
@@ -54,9 +60,9 @@ class Catalog:
         schemas = (name.schema,) if name.schema else (DEFAULT_SCHEMA, *SYSTEM_SCHEMAS)
         for schema in schemas:
             for found in self.objects.values():
-                if found.name == name.name and found.schema == schema and not isinstance(found, Function):
-                    if found.database == wanted_db or found.schema in SYSTEM_SCHEMAS:
-                        return found
+                in_place = found.database == wanted_db or found.schema in SYSTEM_SCHEMAS
+                if found.name == name.name and found.schema == schema and in_place and not isinstance(found, Function):
+                    return found
         return None
 
     def must_find(self, name: ObjectName, database: str, kinds: tuple[str, ...] = ()) -> CatalogObject:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engine.sql.expressions import Expr
 from engine.sql.statements import Format, WatermarkDefinition
-from engine.sql.types import SqlType
+from engine.sql.types import VARCHAR, SqlType
 
 ObjectKind = Literal["table", "source", "materialized view", "view", "sink", "subscription", "function", "index", "system"]
 
@@ -22,6 +23,7 @@ class ColumnInfo:
     type: SqlType
     not_null: bool = False
     hidden: bool = False
+    default: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,6 @@ class Input(Relation):
 
     Attributes:
         primary_key: positions of the declared key (empty: a hidden row id is the key).
-        defaults: SQL text of DEFAULT by column position.
         include: `(kind, column position)` of INCLUDE columns.
         settings: our own settings of a source (`max_future_skew_us`, `required_columns`).
     """
@@ -145,7 +146,7 @@ class Function(CatalogObject):
 
     kind: ObjectKind = "function"
     arguments: tuple[tuple[str | None, SqlType], ...] = ()
-    returns: SqlType = SqlType("varchar")
+    returns: SqlType = VARCHAR
     link: str | None = None
     language: str | None = None
     body: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.operators.base import Operator
-from engine.sql.expressions import AggregateCall, Column, Expr, Literal, render
+from engine.sql.expressions import AggregateCall, Column, Expr, Literal, render_lenient
 from engine.sql.types import SqlType
 
 
@@ -36,7 +36,7 @@ class AggregateInput:
 
     def select(self, source: str) -> str:
         """The stored columns and `d` from an input changelog."""
-        items = ", ".join(f"{render(e)} AS c{i}" for i, e in enumerate(self.exprs))
+        items = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self.exprs))
         return f"SELECT {items}, d FROM {source} AS t"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.operators.base import Delta, EpochContext, Operator, no_change
-from engine.sql.expressions import Expr, render
+from engine.sql.expressions import Expr, render, render_lenient
 
 
 class Filter(Operator):
@@ -23,7 +23,9 @@ class Filter(Operator):
         (delta,) = deltas
         if delta.empty:
             return no_change(delta.watermarks)
-        return Delta(f"(SELECT * FROM {delta.source} AS t WHERE {render(self._predicate)})", watermarks=delta.watermarks)
+        return Delta(
+            f"(SELECT * FROM {delta.source} AS t WHERE {render_lenient(self._predicate)})", watermarks=delta.watermarks
+        )
 
     def details(self) -> str:
         return render(self._predicate)

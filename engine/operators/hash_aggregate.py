@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.functions.aggregates import maintenance_of
 from engine.operators.base import Delta, EpochContext, Operator, StateTable, column_list, columns, no_change, same_key, store
-from engine.sql.expressions import AggregateCall, Expr, render
+from engine.sql.expressions import AggregateCall, Expr, render_lenient
 from engine.sql.types import SqlType
 
 _SUM_TYPE = {"int2": "HUGEINT", "int4": "HUGEINT", "int8": "HUGEINT", "numeric": "DECIMAL(38,18)"}
@@ -52,13 +52,13 @@ class HashAggregate(Operator):
     def _plan(self, call: AggregateCall) -> None:
         kind = maintenance_of(call)
         first = len(self._partials)
-        condition = f" FILTER (WHERE {render(call.filter)})" if call.filter is not None else ""
+        condition = f" FILTER (WHERE {render_lenient(call.filter)})" if call.filter is not None else ""
         if kind == "count":
-            counted = f"CASE WHEN {render(call.args[0])} IS NOT NULL THEN d ELSE 0 END" if call.args else "d"
+            counted = f"CASE WHEN {render_lenient(call.args[0])} IS NOT NULL THEN d ELSE 0 END" if call.args else "d"
             self._partials.append(_Partial("BIGINT", f"coalesce(sum({counted}){condition}, 0)", "{0} + {1}", "0"))
             self._finals.append(f"p{first}")
             return
-        value = render(call.args[0])
+        value = render_lenient(call.args[0])
         if kind == "extreme":
             self._partials.append(
                 _Partial(
@@ -120,9 +120,9 @@ class HashAggregate(Operator):
     def _changed(self, source: str) -> str:
         """Touched groups with old (`o_`) and new state."""
         groups = len(self._groups)
-        folds = [f"{render(g)} AS c{i}" for i, g in enumerate(self._groups)]
+        folds = [f"{render_lenient(g)} AS c{i}" for i, g in enumerate(self._groups)]
         folds += ["sum(d) AS n", *(f"{p.fold} AS p{i}" for i, p in enumerate(self._partials))]
-        group_by = f" GROUP BY {', '.join(render(g) for g in self._groups)}" if groups else ""
+        group_by = f" GROUP BY {', '.join(render_lenient(g) for g in self._groups)}" if groups else ""
         folded = f"(SELECT {', '.join(folds)} FROM {source} AS t{group_by})"
         items = [*columns(groups, "f"), "s.n AS o_n", "CAST(coalesce(s.n, 0) + f.n AS BIGINT) AS n"]
         for i, p in enumerate(self._partials):

@@ -20,7 +20,7 @@ class RelationLeaf(Operator):
         positions = {physical: i for i, physical in enumerate(self._order)}
         self.relation = relation.id
         self._relation_name = relation.name
-        self._physical = relation.physical
+        self.physical = relation.physical
         self.types = tuple(relation.columns[i].type for i in self._order)
         self.visible = len(visible)
         self.key = tuple(positions[i] for i in relation.key)
@@ -38,7 +38,7 @@ class RelationLeaf(Operator):
 
     def snapshot(self) -> str:
         """A SELECT of all rows that are stored now, as insertions."""
-        return f"SELECT {self._columns()}, CAST(1 AS TINYINT) AS d FROM {self._physical}"
+        return f"SELECT {self._columns()}, CAST(1 AS TINYINT) AS d FROM {self.physical}"
 
     def _columns(self) -> str:
         return ", ".join(f"c{physical} AS c{i}" for i, physical in enumerate(self._order))

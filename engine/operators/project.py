@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.operators.base import Delta, EpochContext, Operator, no_change
-from engine.sql.expressions import Column, Expr, render
+from engine.sql.expressions import Column, Expr, render, render_lenient
 
 
 class Project(Operator):
@@ -30,7 +30,7 @@ class Project(Operator):
         watermarks = {i: delta.watermarks[source] for i, source in self._carried if source in delta.watermarks}
         if delta.empty:
             return no_change(watermarks)
-        exprs = ", ".join(f"{render(e)} AS c{i}" for i, e in enumerate(self._exprs))
+        exprs = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self._exprs))
         return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", watermarks=watermarks)
 
     def details(self) -> str:

@@ -22,7 +22,7 @@ from engine.operators.base import (
     same_key,
     store,
 )
-from engine.sql.expressions import UdfCall, render
+from engine.sql.expressions import UdfCall, render_lenient
 
 
 class UdfCalls(Operator):
@@ -85,7 +85,7 @@ class UdfCalls(Operator):
         numbered, _ = epoch.temp(f"SELECT *, row_number() OVER () AS n FROM {rows} AS t")
         answers: dict[str, pa.ChunkedArray | pa.Array] = {}
         for index, call in enumerate(self._calls):
-            items = ", ".join(f"{render(a)} AS a{i}" for i, a in enumerate(call.args)) or "1 AS a0"
+            items = ", ".join(f"{render_lenient(a)} AS a{i}" for i, a in enumerate(call.args)) or "1 AS a0"
             arguments = epoch.fetch(f"SELECT {items} FROM {numbered} AS t ORDER BY n")
             if not call.args:
                 arguments = arguments.select([])

@@ -297,6 +297,8 @@ def _render(expr: Expr, name_of: Callable[[int], str]) -> str:
         return name_of(expr.index)
     if isinstance(expr, Literal):
         return render_literal(expr.value, expr.type)
+    if isinstance(expr, Parameter):
+        return render_literal(None, expr.type)  # only while a statement is prepared, to find out its types
     if isinstance(expr, Call):
         args = [_render(arg, name_of) for arg in expr.args]
         return expand_template(expr.template, args)
@@ -336,3 +338,36 @@ def literal_value(expr: Expr) -> object:
     if isinstance(expr, Cast):
         return literal_value(expr.arg)
     raise ValueError("not a constant")
+
+
+_INFALLIBLE = frozenset(
+    {
+        *("=", "<>", "<", "<=", ">", ">=", "and", "or", "not", "||", "coalesce", "nullif", "greatest", "least", "concat"),
+        *("lower", "upper", "length", "md5", "array", "row", "subscript", "like", "starts_with", "jsonb_build_object"),
+        *("jsonb_build_array", "to_jsonb", "is null", "is true", "is false", "is distinct from", "is not distinct from"),
+    }
+)
+
+
+def fallible(expr: Expr) -> bool:
+    """Whether evaluating it may raise an error on some row (a bad cast, a division by zero, an overflow)."""
+    for e in walk(expr):
+        if (
+            isinstance(e, Call)
+            and e.name not in _INFALLIBLE
+            and not (e.type.name.startswith("float") and e.name in ("+", "-", "*", "/"))
+        ):
+            return True
+        if isinstance(e, Cast):
+            source, target = e.arg.type, e.type
+            widening = source.is_numeric and target.is_numeric and source.rank <= target.rank
+            if not widening and target.name != "varchar" and not isinstance(e.arg, Literal):
+                return True
+    return False
+
+
+def render_lenient(expr: Expr, alias: str | Callable[[int], str] = "") -> str:
+    """As `render`, but an error on a row makes the value NULL, as in RisingWave's streaming jobs: a view must not stand still
+    because of one row."""
+    sql = render(expr, alias)
+    return f"TRY({sql})" if fallible(expr) and not is_volatile(expr) else sql

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from engine.wire.messages import ProtocolViolation
 
@@ -47,8 +48,8 @@ class Channel(asyncio.Protocol):
     # -- called by asyncio ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A stream protocol is always given a Transport, though uvloop's are no subclasses of it.
+        self._transport = cast(asyncio.Transport, transport)
         if self._on_open is not None:
             on_open, self._on_open = self._on_open, None
             on_open(self)
@@ -151,7 +152,6 @@ class Channel(asyncio.Protocol):
             raise ConnectionLost from error
         if upgraded is None:
             raise ConnectionLost
-        assert isinstance(upgraded, asyncio.Transport)
         self._transport = upgraded
 
     def close(self) -> None:

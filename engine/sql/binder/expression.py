@@ -105,6 +105,21 @@ class ExpressionBinder:
             return Literal(target, folded)
         return Cast(target, expr)
 
+    def assign(self, expr: Expr, target: SqlType, column: str, position: int | None) -> Expr:
+        """Cast a value to the type of the column that it is stored in.
+
+        Raises:
+            TypeMismatch: it cannot be stored there.
+        """
+        both_numbers = expr.type.is_numeric and target.is_numeric
+        if can_cast_implicitly(expr.type, target) or both_numbers or target == VARCHAR:
+            return self.coerce(expr, target)
+        raise TypeMismatch(
+            f"column `{column}` is of type {target} but the expression is of type {expr.type}",
+            position=position,
+            fix="Cast the expression.",
+        )
+
     # One method a kind of node; the table below says which.
 
     def _column(self, node: exp.Column) -> Expr:

@@ -1,0 +1,61 @@
+"""Ad-hoc queries: from a bound query to the SELECT that reads the stored rows."""
+
+from __future__ import annotations
+
+from engine.catalog.catalog import Catalog
+from engine.catalog.objects import Relation
+from engine.catalog.system import SYSTEM_RELATIONS
+from engine.plan.algebra import Node, Scan
+from engine.plan.batch import render_node
+from engine.plan.rules import rewrite
+from engine.sql.errors import UnsupportedQuery
+from engine.sql.expressions import UdfCall, render_literal, walk
+
+
+def read_sql(node: Node, catalog: Catalog, database: str) -> str:
+    """One DuckDB query with columns c0, c1 ..."""
+    _refuse_udfs(node)
+    return render_node(rewrite(node), lambda scan: read_scan(scan, catalog, database))
+
+
+def read_scan(scan: Scan, catalog: Catalog, database: str) -> str:
+    """Read the visible columns of a relation.
+
+    Raises:
+        UnsupportedQuery: the relation keeps no rows.
+    """
+    relation = catalog.relation(scan.relation)
+    system = SYSTEM_RELATIONS.get(relation.id)
+    if system is not None:
+        return _constant_rows(relation, list(system.rows(catalog, database)))
+    if relation.kind == "source":
+        raise UnsupportedQuery(
+            f"the source `{relation.name}` keeps no rows to select from",
+            fix=f"Create a materialized view on it (`CREATE MATERIALIZED VIEW v AS SELECT * FROM {relation.name}`), or make it a TABLE.",
+        )
+    positions = [i for i, column in enumerate(relation.columns) if not column.hidden]
+    return f"SELECT {', '.join(f'c{p} AS c{i}' for i, p in enumerate(positions))} FROM {relation.physical}"
+
+
+def _constant_rows(relation: Relation, rows: list[tuple[object, ...]]) -> str:
+    names = ", ".join(f"c{i}" for i in range(len(relation.columns)))
+    if not rows:
+        nothing = ", ".join(f"CAST(NULL AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
+        return f"SELECT {nothing} WHERE false"
+    values = ", ".join(
+        "(" + ", ".join(render_literal(value, c.type) for value, c in zip(row, relation.columns, strict=True)) + ")"
+        for row in rows
+    )
+    return f"SELECT * FROM (VALUES {values}) AS t({names})"
+
+
+def _refuse_udfs(node: Node) -> None:
+    for name in ("exprs", "groups", "aggregates", "calls"):
+        for expr in getattr(node, name, ()):
+            if any(isinstance(e, UdfCall) for e in walk(expr)):
+                raise UnsupportedQuery(
+                    "functions on a server cannot be called from an ad-hoc query yet",
+                    fix="Call them in a materialized view, and query that.",
+                )
+    for below in node.inputs():
+        _refuse_udfs(below)

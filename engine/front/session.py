@@ -1,0 +1,422 @@
+"""A client's session on the engine: every statement finds its way from here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from sqlglot import exp
+
+from engine.catalog.objects import Function, Subscription
+from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
+from engine.front.reading import read_sql
+from engine.front.show import show
+from engine.front.variables import REPORTED, Variables
+from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target
+from engine.plan.stream import compile_stream, explain
+from engine.runtime import ddl
+from engine.runtime.engine import Engine
+from engine.runtime.reads import Running
+from engine.session import Field, Prepared, Result
+from engine.sql.binder import BoundQuery, bind_query
+from engine.sql.binder.scope import Environment
+from engine.sql.errors import SqlError, UndefinedCursor, UnsupportedQuery
+from engine.sql.expressions import Literal, render
+from engine.sql.parser import parse, parse_query
+from engine.sql.statements import (
+    Alter,
+    CloseCursor,
+    Copy,
+    CreateDatabase,
+    CreateFunction,
+    CreateIndex,
+    CreateMaterializedView,
+    CreateSchema,
+    CreateSink,
+    CreateSource,
+    CreateSubscription,
+    CreateTable,
+    CreateView,
+    DeclareCursor,
+    DeclareSubscriptionCursor,
+    Delete,
+    Describe,
+    Drop,
+    Explain,
+    Fetch,
+    Flush,
+    Insert,
+    QueryStatement,
+    SetVariable,
+    Show,
+    ShowCreate,
+    Statement,
+    Transaction,
+    Update,
+    Utility,
+    Wait,
+)
+from engine.sql.types import UNKNOWN, VARCHAR, SqlType
+
+T = TypeVar("T")
+
+
+class EngineSession:
+    """See `engine.session.Session`."""
+
+    def __init__(self, engine: Engine, database: str, user: str, options: Mapping[str, str]) -> None:
+        self._engine = engine
+        self._database = database
+        self._user = user
+        self._variables = Variables(dict(options))
+        self._cursors: dict[str, QueryCursor | SubscriptionCursor] = {}
+        self._status = "I"
+        self._running: Running | None = None
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        return {name: self._variables.get(name) for name in REPORTED}
+
+    def parse(self, sql: str) -> Sequence[Statement]:
+        return parse(sql)
+
+    async def prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()) -> Prepared:
+        environment = self._environment()
+        environment.parameter_types.update(
+            {i: t for i, t in enumerate(parameter_types, start=1) if t is not None and t != UNKNOWN}
+        )
+        fields: tuple[Field, ...] | None = None
+        if isinstance(statement, QueryStatement):
+            fields = _fields(bind_query(statement.query, environment))
+        elif isinstance(statement, (Insert, Update, Delete)):
+            bind_write(statement, environment)
+        elif isinstance(statement, (Show, Describe, ShowCreate)):
+            fields = (await self._show(statement))[0]
+        elif isinstance(statement, Explain):
+            fields = (Field("QUERY PLAN", VARCHAR),)
+        elif isinstance(statement, Copy):
+            return self._prepare_copy(statement, environment)
+        elif isinstance(statement, Fetch):
+            fields = self._must_get_cursor(statement.cursor).fields
+        highest = max(environment.parameter_types, default=len(parameter_types))
+        types = tuple(environment.parameter_types.get(i, VARCHAR) for i in range(1, max(highest, len(parameter_types)) + 1))
+        return Prepared(statement, types, fields)
+
+    async def execute(self, prepared: Prepared, values: Sequence[object] = ()) -> Result:
+        statement = prepared.statement
+        handler = _HANDLERS.get(type(statement))
+        if handler is None:
+            raise UnsupportedQuery(
+                f"`{type(statement).__name__}` is not supported yet", fix="See docs/reference/sql.md for what is."
+            )
+        environment = self._environment()
+        environment.parameters = tuple(values)
+        environment.parameter_types.update(enumerate(prepared.parameters, start=1))
+        return await handler(self, statement, environment)
+
+    def _prepare_copy(self, statement: Copy, environment: Environment) -> Prepared:
+        if statement.direction == "from":
+            return Prepared(statement, copy_fields=copy_target(statement, environment).fields)
+        return Prepared(statement, fields=_fields(bind_query(_copied_query(statement), environment)))
+
+    async def copy_in(self, prepared: Prepared, batches: AsyncIterator[pa.Table]) -> Result:
+        assert isinstance(prepared.statement, Copy)
+        target = copy_target(prepared.statement, self._environment())
+        parts = [batch async for batch in batches]
+        count = sum(part.num_rows for part in parts)
+        if count:
+            rows = await self._complete_rows(target, pa.concat_tables(parts), count)
+            write = Write(target.table, "", "insert")
+            self._engine.write(target.table.id, changes_of(write, rows, self._engine.take_row_ids))
+            if self._variables.implicit_flush:
+                await self._wait(self._engine.flush())
+        return self._done(f"COPY {count}")
+
+    async def _complete_rows(self, target: CopyTarget, rows: pa.Table, count: int) -> pa.Table:
+        """All visible columns in order, defaults where the data has none."""
+        columns = []
+        for position, column in enumerate(target.table.columns):
+            if column.hidden:
+                continue
+            if position in target.positions:
+                columns.append(rows.column(target.positions.index(position)))
+            else:
+                value = render(column.default or Literal(column.type, None))
+                columns.append((await self._read(f"SELECT {value} AS v FROM range({count})")).column(0))
+        return pa.table(columns, names=[f"c{i}" for i in range(len(columns))])
+
+    async def _copy_out(self, statement: Copy, environment: Environment) -> Result:
+        bound = bind_query(_copied_query(statement), environment)
+        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        return Result(f"COPY {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
+
+    def cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    async def close(self) -> None:
+        self._cursors.clear()
+
+    # Handlers, by statement; the table is at the end.
+
+    async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
+        bound = bind_query(statement.query, environment)
+        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        return Result(f"SELECT {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
+
+    async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
+        write = bind_write(statement, environment)
+        if write.kind != "insert":
+            # What this session wrote before must be seen by UPDATE and DELETE.
+            await self._flush_if_pending(write.table.id)
+        rows = await self._read(write.select)
+        if rows.num_rows:
+            self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))
+            if self._variables.implicit_flush:
+                await self._wait(self._engine.flush())
+        tag = f"INSERT 0 {rows.num_rows}" if write.kind == "insert" else f"{write.kind.upper()} {rows.num_rows}"
+        return self._done(tag)
+
+    async def _flush_if_pending(self, table: int) -> None:
+        if self._engine.tables[table].pending:
+            await self._wait(self._engine.flush())
+
+    async def _create(self, statement: Any, environment: Environment) -> Result:
+        del environment
+        settings = self._variables.source_settings
+        if statement.if_not_exists and self._exists(statement):
+            return self._done(_create_tag(statement), (f'relation "{statement.name.name}" already exists, skipping',))
+        if isinstance(statement, CreateTable) and statement.query is not None:
+            raise UnsupportedQuery("CREATE TABLE AS is not supported yet", fix="Create the table, then INSERT INTO ... SELECT.")
+        if isinstance(statement, CreateView) and statement.or_replace:
+            raise UnsupportedQuery("CREATE OR REPLACE VIEW is not supported yet", fix="Drop the view first.")
+        await self._on_writer(lambda: ddl.create(self._engine, statement, self._database, settings), flush=True)
+        return self._done(_create_tag(statement))
+
+    def _exists(self, statement: Any) -> bool:
+        catalog = self._engine.catalog
+        if isinstance(statement, CreateFunction):
+            types = [t for _, t in statement.arguments]
+            found: list[Function] = catalog.find_functions(statement.name.name, self._database)
+            return any([t for _, t in f.arguments] == types for f in found)
+        return catalog.find(statement.name, self._database) is not None
+
+    async def _create_schema(self, statement: CreateSchema, environment: Environment) -> Result:
+        del environment
+        database = statement.name.database or self._database
+        await self._on_writer(lambda: ddl.create_schema(self._engine, database, statement.name.name, statement.if_not_exists))
+        return self._done("CREATE_SCHEMA")
+
+    async def _create_database(self, statement: CreateDatabase, environment: Environment) -> Result:
+        del environment
+        await self._on_writer(lambda: ddl.create_database(self._engine, statement.name.name, statement.if_not_exists))
+        return self._done("CREATE_DATABASE")
+
+    async def _drop(self, statement: Drop, environment: Environment) -> Result:
+        del environment
+        tag = "DROP_" + statement.kind.upper().replace(" ", "_")
+        name = statement.name.name
+        if statement.kind == "schema":
+            done = await self._on_writer(
+                lambda: ddl.drop_schema(self._engine, self._database, name, statement.if_exists, statement.cascade), flush=True
+            )
+        elif statement.kind == "database":
+            done = await self._on_writer(
+                lambda: ddl.drop_database(self._engine, name, statement.if_exists, self._database), flush=True
+            )
+        else:
+            done = await self._on_writer(lambda: ddl.drop(self._engine, statement, self._database), flush=True)
+        return self._done(tag, () if done else (f'{statement.kind} "{name}" does not exist, skipping',))
+
+    async def _flush(self, statement: Flush | Wait, environment: Environment) -> Result:
+        del environment
+        await self._wait(self._engine.flush())
+        return self._done("FLUSH" if isinstance(statement, Flush) else "WAIT")
+
+    async def _show_rows(self, statement: Show | Describe | ShowCreate, environment: Environment) -> Result:
+        del environment
+        fields, rows = await self._show(statement)
+        columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(fields))]
+        table = pa.table(columns, names=[f"c{i}" for i in range(len(fields))])
+        tag = "DESCRIBE" if isinstance(statement, Describe) else "SHOW"
+        return Result(tag, fields, table, transaction_status=self._status)
+
+    async def _show(self, statement: Show | Describe | ShowCreate) -> tuple[tuple[Field, ...], list[tuple[str | None, ...]]]:
+        return show(statement, self._engine, self._database, self._variables)
+
+    async def _explain(self, statement: Explain, environment: Environment) -> Result:
+        inner = statement.statement
+        if isinstance(inner, (CreateMaterializedView, CreateSink)) and inner.query is not None:
+            eowc = isinstance(inner, CreateMaterializedView) and inner.emit_on_window_close
+            lines = explain(
+                compile_stream(bind_query(inner.query, environment).node, environment.catalog, emit_on_window_close=eowc)
+            )
+        elif isinstance(inner, QueryStatement):
+            lines = [read_sql(bind_query(inner.query, environment).node, environment.catalog, self._database)]
+        else:
+            raise UnsupportedQuery("EXPLAIN takes a query, CREATE MATERIALIZED VIEW or CREATE SINK ... AS")
+        table = pa.table([pa.array(lines, pa.string())], names=["c0"])
+        return Result("EXPLAIN", (Field("QUERY PLAN", VARCHAR),), table, transaction_status=self._status)
+
+    async def _set(self, statement: SetVariable, environment: Environment) -> Result:
+        del environment
+        changed = self._variables.set(statement.name, statement.value)
+        return Result("SET_VARIABLE", parameters=changed, transaction_status=self._status)
+
+    async def _transaction(self, statement: Transaction, environment: Environment) -> Result:
+        """As in RisingWave, each statement takes effect by itself; the block only exists for clients that open one."""
+        del environment
+        self._status = "T" if statement.kind == "begin" else "I"
+        return self._done(statement.kind.upper())
+
+    async def _declare(self, statement: DeclareCursor, environment: Environment) -> Result:
+        bound = bind_query(statement.query, environment)
+        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        self._add_cursor(statement.name, QueryCursor(_fields(bound), rows))
+        return self._done("DECLARE_CURSOR")
+
+    async def _declare_subscription(self, statement: DeclareSubscriptionCursor, environment: Environment) -> Result:
+        found = environment.catalog.must_find(statement.subscription, self._database, ("subscription",))
+        assert isinstance(found, Subscription)
+        cursor = await open_subscription_cursor(self._engine, environment.catalog, found, statement)
+        self._add_cursor(statement.name, cursor)
+        return self._done("DECLARE_CURSOR")
+
+    def _add_cursor(self, name: str, cursor: QueryCursor | SubscriptionCursor) -> None:
+        if name in self._cursors:
+            raise SqlError(f"cursor `{name}` already exists", sqlstate="42P03", fix=f"CLOSE {name} first.")
+        self._cursors[name] = cursor
+
+    async def _fetch(self, statement: Fetch, environment: Environment) -> Result:
+        del environment
+        cursor = self._must_get_cursor(statement.cursor)
+        if isinstance(cursor, SubscriptionCursor) and cursor.subscription.id not in self._engine.catalog.objects:
+            raise UndefinedCursor(f"the subscription of cursor `{statement.cursor}` was dropped", fix="Declare a new cursor.")
+        rows = await cursor.fetch(statement.count, statement.timeout_seconds)
+        return Result("FETCH_CURSOR", cursor.fields, rows, transaction_status=self._status)
+
+    def _must_get_cursor(self, name: str) -> QueryCursor | SubscriptionCursor:
+        cursor = self._cursors.get(name)
+        if cursor is None:
+            raise UndefinedCursor(f"cursor `{name}` does not exist", fix="DECLARE it first; a cursor ends with its session.")
+        return cursor
+
+    async def _close_cursor(self, statement: CloseCursor, environment: Environment) -> Result:
+        del environment
+        if statement.cursor is None:
+            self._cursors.clear()
+        else:
+            self._must_get_cursor(statement.cursor)
+            del self._cursors[statement.cursor]
+        return self._done("CLOSE_CURSOR")
+
+    async def _alter(self, statement: Alter, environment: Environment) -> Result:
+        del environment
+        raise UnsupportedQuery(
+            f"ALTER ... {statement.action.upper()} is not supported yet", fix="Drop the object and create it anew."
+        )
+
+    async def _utility(self, statement: Utility, environment: Environment) -> Result:
+        del environment
+        return self._done(statement.what.upper().replace(" ", "_"))
+
+    # Helpers
+
+    def _environment(self) -> Environment:
+        return Environment(self._engine.catalog, self._database)
+
+    async def _read(self, sql: str) -> pa.Table:
+        self._running = Running()
+        try:
+            return await asyncio.wrap_future(self._engine.reads.submit(sql, self._running))
+        finally:
+            self._running = None
+
+    async def _on_writer(self, command: Callable[[], T], *, flush: bool = False) -> T:
+        """Run DDL between epochs; with `flush`, after what was written before."""
+        if flush and any(table.pending for table in self._engine.tables.values()):
+            await self._wait(self._engine.flush())
+        return await self._wait(self._engine.submit(command))
+
+    async def _wait(self, future: Future[T]) -> T:
+        return await asyncio.wrap_future(future)
+
+    def _done(self, tag: str, notices: tuple[str, ...] = ()) -> Result:
+        return Result(tag, notices=notices, transaction_status=self._status)
+
+
+def _fields(bound: BoundQuery) -> tuple[Field, ...]:
+    return tuple(Field(c.name, c.type) for c in bound.columns)
+
+
+def _copied_query(statement: Copy) -> exp.Expr:
+    if statement.query is not None:
+        return statement.query
+    columns = ", ".join(f'"{name}"' for name in statement.columns) or "*"
+    table = statement.table
+    assert table is not None
+    return parse_query(
+        f"SELECT {columns} FROM " + ".".join(f'"{part}"' for part in (table.database, table.schema, table.name) if part)
+    )
+
+
+def _create_tag(statement: Statement) -> str:
+    """`CREATE_MATERIALIZED_VIEW` from the class's name, as RisingWave tags it."""
+    name = type(statement).__name__
+    return "".join("_" + c if c.isupper() and i else c for i, c in enumerate(name)).upper()
+
+
+_Handler = Callable[[EngineSession, Any, Environment], Awaitable[Result]]
+_HANDLERS: dict[type[Statement], _Handler] = {
+    QueryStatement: EngineSession._query,
+    Insert: EngineSession._write,
+    Update: EngineSession._write,
+    Delete: EngineSession._write,
+    **dict.fromkeys(
+        (
+            CreateTable,
+            CreateSource,
+            CreateMaterializedView,
+            CreateView,
+            CreateSink,
+            CreateSubscription,
+            CreateFunction,
+            CreateIndex,
+        ),
+        EngineSession._create,
+    ),
+    CreateSchema: EngineSession._create_schema,
+    CreateDatabase: EngineSession._create_database,
+    Drop: EngineSession._drop,
+    Alter: EngineSession._alter,
+    Copy: EngineSession._copy_out,
+    Flush: EngineSession._flush,
+    Wait: EngineSession._flush,
+    Show: EngineSession._show_rows,
+    ShowCreate: EngineSession._show_rows,
+    Describe: EngineSession._show_rows,
+    Explain: EngineSession._explain,
+    SetVariable: EngineSession._set,
+    Transaction: EngineSession._transaction,
+    DeclareCursor: EngineSession._declare,
+    DeclareSubscriptionCursor: EngineSession._declare_subscription,
+    Fetch: EngineSession._fetch,
+    CloseCursor: EngineSession._close_cursor,
+    Utility: EngineSession._utility,
+}
+
+
+class EngineSessions:
+    """See `engine.session.SessionFactory`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, *, database: str, user: str, options: Mapping[str, str]) -> EngineSession:
+        if database not in self._engine.catalog.databases:
+            known = ", ".join(f"`{name}`" for name in sorted(self._engine.catalog.databases))
+            raise SqlError(f"database `{database}` does not exist", sqlstate="3D000", fix=f"Known: {known}.")
+        return EngineSession(self._engine, database, user, options)

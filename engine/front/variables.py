@@ -1,0 +1,111 @@
+"""Session variables: the ones that RisingWave and PostgreSQL clients set, with their defaults.
+
+Source: RisingWave documentation, "Runtime parameters". Names under `headrace.` are our own; they say what SQL cannot, and are
+set by `headrace pipeline apply` only where `version()` tells that it talks to us.
+"""
+
+from __future__ import annotations
+
+from engine.sql.errors import InvalidParameter, UndefinedObject
+from engine.sql.intervals import parse_interval
+
+REPORTED = {
+    "server_version": "13.14.0",
+    "server_encoding": "UTF8",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "integer_datetimes": "on",
+    "standard_conforming_strings": "on",
+    "application_name": "",
+}
+"""Announced to the client at start-up and when they change; keys as PostgreSQL spells them."""
+
+_DEFAULTS = {
+    **{name.lower(): value for name, value in REPORTED.items()},
+    "rw_implicit_flush": "false", "create_compaction_group_for_mv": "false", "query_mode": "auto", "extra_float_digits": "1",
+    "search_path": '"$user", public', "visibility_mode": "default", "transaction_isolation": "read committed", "query_epoch": "0",
+    "streaming_parallelism": "default", "rw_streaming_enable_delta_join": "false", "rw_streaming_enable_bushy_join": "true",
+    "rw_enable_two_phase_agg": "true", "rw_force_two_phase_agg": "false", "rw_enable_share_plan": "true", "sink_decouple": "default",
+    "rw_batch_enable_sort_agg": "true", "rw_batch_enable_lookup_join": "true", "rw_enable_join_ordering": "true",
+    "synchronize_seqscans": "false", "statement_timeout": "0", "lock_timeout": "0", "client_min_messages": "notice",
+    "bytea_output": "hex", "streaming_rate_limit": "-1", "backfill_rate_limit": "default", "source_rate_limit": "default",
+    "background_ddl": "false", "streaming_use_shared_source": "true", "streaming_enable_unaligned_join": "false",
+    "rw_streaming_over_window_cache_policy": "full", "batch_parallelism": "default", "row_security": "true",
+    "idle_in_transaction_session_timeout": "60000", "default_transaction_read_only": "off", "cdc_source_wait_streaming_start_timeout": "30",
+    "headrace.max_future_skew": "", "headrace.required_columns": "",
+}  # fmt: skip
+_ALIASES = {
+    "implicit_flush": "rw_implicit_flush",
+    "time zone": "timezone",
+    "transaction isolation level": "transaction_isolation",
+}
+_BOOLEANS = {"rw_implicit_flush", "background_ddl"}
+
+
+class Variables:
+    """The variables of one session."""
+
+    def __init__(self, options: dict[str, str] | None = None) -> None:
+        self._values = dict(_DEFAULTS)
+        for name, value in (options or {}).items():
+            if name.lower() in self._values:
+                self._values[name.lower()] = value
+
+    def get(self, name: str) -> str:
+        """The value of a variable.
+
+        Raises:
+            UndefinedObject: there is none of that name.
+        """
+        key = self._key(name)
+        return self._values[key]
+
+    def set(self, name: str, value: str | None) -> dict[str, str]:
+        """Change a variable (None: back to its default); returns what the client must be told."""
+        key = self._key(name)
+        new = _DEFAULTS[key] if value is None else value
+        if key in _BOOLEANS:
+            new = "true" if _is_true(name, new) else "false"
+        if key == "timezone" and new.strip("'\"").upper() not in ("UTC", "GMT", "ETC/UTC", "0"):
+            raise InvalidParameter(
+                f"time zone `{new}` is not supported, a session is in UTC",
+                fix="Use `AT TIME ZONE` in the query for other zones.",
+            )
+        self._values[key] = new
+        reported = next((spelled for spelled in REPORTED if spelled.lower() == key), None)
+        return {reported: new} if reported is not None else {}
+
+    def all(self) -> list[tuple[str, str]]:
+        return sorted(self._values.items())
+
+    @property
+    def implicit_flush(self) -> bool:
+        return self._values["rw_implicit_flush"] == "true"
+
+    @property
+    def source_settings(self) -> dict[str, str]:
+        """Our own settings of a source that is created now."""
+        settings: dict[str, str] = {}
+        skew = self._values["headrace.max_future_skew"]
+        if skew:
+            settings["max_future_skew_us"] = str(parse_interval(skew).fixed_us)
+        if self._values["headrace.required_columns"]:
+            settings["required_columns"] = self._values["headrace.required_columns"]
+        return settings
+
+    def _key(self, name: str) -> str:
+        key = _ALIASES.get(name.lower(), name.lower())
+        if key not in self._values:
+            raise UndefinedObject(f"unrecognized configuration parameter `{name}`", fix="`SHOW ALL` lists the known ones.")
+        return key
+
+
+def _is_true(name: str, value: str) -> bool:
+    text = value.strip().lower()
+    if text in ("true", "on", "yes", "1", "t"):
+        return True
+    if text in ("false", "off", "no", "0", "f"):
+        return False
+    raise InvalidParameter(f"parameter `{name}` requires a Boolean value, not `{value}`")

@@ -1,0 +1,52 @@
+"""Runs the embedded engine as a process: opens the folder, listens, and stops cleanly on SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from core.clock import SystemClock
+from core.settings import EngineSettings
+from engine.front.session import EngineSessions
+from engine.runtime.engine import Engine
+from engine.wire.server import WireServer
+
+logger = logging.getLogger(__name__)
+
+
+def run(data_dir: Path, host: str, port: int, settings: EngineSettings, on_ready: Callable[[int], None] | None = None) -> None:
+    """Serve until told to stop.
+
+    Args:
+        data_dir: the engine's own folder; created if missing.
+        port: 0 takes a free one.
+        on_ready: called with the port once connections are accepted.
+
+    Raises:
+        HeadraceError: the folder cannot be opened.
+    """
+    asyncio.run(_serve(data_dir, host, port, settings, on_ready))
+
+
+async def _serve(
+    data_dir: Path, host: str, port: int, settings: EngineSettings, on_ready: Callable[[int], None] | None
+) -> None:
+    engine = Engine(data_dir, settings, SystemClock())
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        engine.start()
+        server = WireServer(EngineSessions(engine), host, port)
+        real_port = await server.start()
+        logger.info("engine ready", extra={"port": real_port})
+        if on_ready is not None:
+            on_ready(real_port)
+        await stop.wait()
+        await server.stop()
+    finally:
+        await asyncio.to_thread(engine.close)

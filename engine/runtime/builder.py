@@ -1,0 +1,346 @@
+"""From a CREATE statement to catalog objects and a plan: a pure function of the statement, the catalog and a few facts.
+
+Used twice: when a statement runs, and when a data folder is opened again. So recovery is the same code as creation.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.catalog.catalog import Catalog
+from engine.catalog.objects import (
+    CatalogObject,
+    ColumnInfo,
+    Function,
+    Index,
+    Input,
+    MaterializedView,
+    Relation,
+    Sink,
+    Subscription,
+    View,
+)
+from engine.operators.base import Operator
+from engine.operators.leaf import RelationLeaf
+from engine.plan.stream import compile_stream, name_states
+from engine.sql.binder import bind_query
+from engine.sql.binder.expression import ExpressionBinder
+from engine.sql.binder.scope import Environment, Scope, ScopeColumn
+from engine.sql.errors import InvalidDefinition, InvalidParameter, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
+from engine.sql.expressions import Expr
+from engine.sql.statements import (
+    ColumnDefinition,
+    CreateFunction,
+    CreateIndex,
+    CreateMaterializedView,
+    CreateSink,
+    CreateSource,
+    CreateSubscription,
+    CreateTable,
+    CreateView,
+    IncludeColumn,
+    Statement,
+)
+from engine.sql.types import BYTEA, INT4, INT8, JSONB, TIMESTAMP, TIMESTAMPTZ, VARCHAR, SqlType, list_of, struct_of
+
+# Source: RisingWave documentation, "INCLUDE clause".
+_INCLUDE_TYPES: dict[str, SqlType] = {
+    "key": BYTEA, "timestamp": TIMESTAMPTZ, "partition": VARCHAR, "offset": VARCHAR, "payload": JSONB,
+    "header": list_of(struct_of(("key", VARCHAR), ("value", BYTEA))),
+}  # fmt: skip
+_RETENTION_DEFAULT_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """A new object, its plan if it has one, and what else the runtime needs.
+
+    Attributes:
+        object: for the catalog.
+        root: the operators that feed it (views, sinks, subscriptions).
+        watermark: the watermark expression over the physical columns of an input.
+        facts: what must be stored beside the SQL text.
+    """
+
+    object: CatalogObject
+    root: Operator | None = None
+    watermark: Expr | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a new object goes, and what it is called there."""
+
+    id: int
+    database: str
+    schema: str
+    name: str
+
+
+def build(statement: Statement, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    """Make the object that a CREATE statement describes.
+
+    Args:
+        statement: parsed.
+        place: id and name.
+        catalog: everything that existed before.
+        facts: empty at creation (they are made up then), or as stored.
+
+    Raises:
+        SqlError: the statement is refused.
+    """
+    if isinstance(statement, (CreateTable, CreateSource)):
+        return _input(statement, place, catalog, facts)
+    if isinstance(statement, CreateMaterializedView):
+        return _materialized_view(statement, place, catalog, facts)
+    if isinstance(statement, CreateView):
+        return _view(statement, place, catalog)
+    if isinstance(statement, CreateSink):
+        return _sink(statement, place, catalog, facts)
+    if isinstance(statement, CreateSubscription):
+        return _subscription(statement, place, catalog)
+    if isinstance(statement, CreateFunction):
+        return _function(statement, place)
+    if isinstance(statement, CreateIndex):
+        return _index(statement, place, catalog)
+    raise UnsupportedQuery(f"`{type(statement).__name__}` is not supported yet")
+
+
+def table_environment(catalog: Catalog, database: str) -> Environment:
+    return Environment(catalog, database)
+
+
+def scope_of(relation: Relation) -> Scope:
+    """The visible columns at their physical positions."""
+    return Scope(tuple(ScopeColumn(relation.name, c.name, c.type, i) for i, c in enumerate(relation.columns) if not c.hidden))
+
+
+def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    is_table = isinstance(statement, CreateTable)
+    connector = "connector" in statement.options
+    if not is_table and not connector:
+        raise InvalidParameter(
+            "a source needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', topic = ..., ...)`."
+        )
+    generated = [c.name for c in statement.columns if c.generated is not None]
+    if generated:
+        raise UnsupportedQuery(
+            f"generated column `{generated[0]}` is not supported yet", fix="Compute it in a view over the table."
+        )
+    columns = [ColumnInfo(c.name, c.type, c.not_null, default=_default(c, catalog, place.database)) for c in statement.columns]
+    include: list[tuple[str, int]] = []
+    for item in statement.include:
+        columns.append(ColumnInfo(item.alias or f"_rw_kafka_{item.kind}", _include_type(item)))
+        include.append((item.kind, len(columns) - 1))
+    _check_columns([c.name for c in columns], statement.columns)
+    primary_key = _primary_key(statement, columns)
+    if primary_key:
+        key = primary_key
+    elif connector:
+        columns += [ColumnInfo("_row_partition", INT4, hidden=True), ColumnInfo("_row_offset", INT8, hidden=True)]
+        key = (len(columns) - 2, len(columns) - 1)
+    else:
+        columns.append(ColumnInfo("_row_id", INT8, hidden=True))
+        key = (len(columns) - 1,)
+    append_only = not is_table or (isinstance(statement, CreateTable) and statement.append_only)
+    on_conflict = (statement.on_conflict if isinstance(statement, CreateTable) else None) or "overwrite"
+    if append_only and primary_key and is_table and on_conflict != "ignore":
+        raise InvalidDefinition(
+            "an APPEND ONLY table with a primary key can only ignore conflicts",
+            fix="Add `ON CONFLICT DO NOTHING`.",
+            sqlstate="0A000",
+        )
+    watermark = statement.watermark
+    if watermark is not None and is_table and not append_only and not watermark.with_ttl:
+        raise InvalidDefinition(
+            "a WATERMARK on a table needs APPEND ONLY or WITH TTL", fix="Add APPEND ONLY.", sqlstate="0A000"
+        )
+    position = next((i for i, c in enumerate(columns) if watermark is not None and c.name == watermark.column), None)
+    if watermark is not None and position is None:
+        raise UndefinedColumn(f"watermark column `{watermark.column}` does not exist")
+    result = Input(
+        place.id, place.database, place.schema, place.name, statement.text, (), "table" if is_table else "source",
+        tuple(columns), key, append_only, (position,) if position is not None else (),
+        primary_key, on_conflict, watermark, tuple(include), dict(statement.options), statement.format,
+        {k: v for k, v in facts.items() if k in ("max_future_skew_us", "required_columns")},
+    )  # fmt: skip
+    expression = _watermark_expression(result, catalog) if watermark is not None else None
+    return Built(result, None, expression, facts)
+
+
+def _default(column: ColumnDefinition, catalog: Catalog, database: str) -> Expr | None:
+    if column.default is None:
+        return None
+    binder = ExpressionBinder(table_environment(catalog, database), Scope(), "DEFAULT")
+    return binder.assign(binder.bind(column.default), column.type, column.name, column.position)
+
+
+def _include_type(item: IncludeColumn) -> SqlType:
+    if item.kind not in _INCLUDE_TYPES:
+        raise UnsupportedQuery(f"`INCLUDE {item.kind}` is not supported", fix=f"Known: {', '.join(sorted(_INCLUDE_TYPES))}.")
+    if item.kind == "header" and item.inner_field is not None:
+        return item.type or BYTEA
+    return _INCLUDE_TYPES[item.kind]
+
+
+def _check_columns(names: list[str], definitions: tuple[ColumnDefinition, ...]) -> None:
+    if not names:
+        raise InvalidDefinition("a table needs at least one column", sqlstate="42601")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            position = next((d.position for d in reversed(definitions) if d.name == name), None)
+            raise InvalidDefinition(f"column `{name}` specified more than once", position=position, sqlstate="42701")
+        seen.add(name)
+
+
+def _primary_key(statement: CreateTable | CreateSource, columns: list[ColumnInfo]) -> tuple[int, ...]:
+    names = list(statement.primary_key) + [c.name for c in statement.columns if c.primary_key]
+    positions = {c.name: i for i, c in enumerate(columns)}
+    for name in names:
+        if name not in positions:
+            raise UndefinedColumn(f"column `{name}` named in key does not exist")
+    return tuple(dict.fromkeys(positions[name] for name in names))
+
+
+def _watermark_expression(relation: Input, catalog: Catalog) -> Expr:
+    assert relation.watermark is not None
+    column = relation.columns[relation.watermarked[0]]
+    if column.type not in (TIMESTAMP, TIMESTAMPTZ):
+        raise TypeMismatch(f"watermark column `{column.name}` must be a timestamp, not {column.type}")
+    binder = ExpressionBinder(table_environment(catalog, relation.database), scope_of(relation), "WATERMARK")
+    bound = binder.bind(relation.watermark.expression)
+    if bound.type != column.type:
+        raise TypeMismatch(f"the watermark of `{column.name}` must be {column.type}, not {bound.type}")
+    return bound
+
+
+def _materialized_view(statement: CreateMaterializedView, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    environment = table_environment(catalog, place.database)
+    bound = bind_query(statement.query, environment)
+    names = [c.name for c in bound.columns]
+    if statement.columns:
+        if len(statement.columns) != len(names):
+            raise InvalidDefinition(f"{len(statement.columns)} column names for {len(names)} columns", sqlstate="42601")
+        names = list(statement.columns)
+    _check_columns(names, ())
+    root = compile_stream(bound.node, catalog, emit_on_window_close=statement.emit_on_window_close)
+    name_states(root, f"hr.s{place.id}")
+    columns = [ColumnInfo(name, type_) for name, type_ in zip(names, root.types[: root.visible], strict=True)]
+    columns += [ColumnInfo(f"_hidden_{i}", type_, hidden=True) for i, type_ in enumerate(root.types[root.visible :])]
+    view = MaterializedView(
+        place.id, place.database, place.schema, place.name, statement.text, tuple(environment.used), "materialized view",
+        tuple(columns), root.key, root.append_only, tuple(sorted(root.watermarked)), statement.emit_on_window_close,
+    )  # fmt: skip
+    return Built(view, root, facts=facts)
+
+
+def _view(statement: CreateView, place: Place, catalog: Catalog) -> Built:
+    environment = table_environment(catalog, place.database)
+    bound = bind_query(statement.query, environment)
+    if statement.columns and len(statement.columns) > len(bound.columns):
+        raise InvalidDefinition("CREATE VIEW specifies more column names than columns", sqlstate="42601")
+    view = View(
+        place.id, place.database, place.schema, place.name, statement.text, tuple(environment.used), "view", statement.columns
+    )
+    return Built(view)
+
+
+def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    if statement.into is not None:
+        raise UnsupportedQuery("CREATE SINK ... INTO is not supported yet", fix="Create a materialized view instead.")
+    if "connector" not in statement.options:
+        raise InvalidParameter("a sink needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', ...)`.")
+    root, uses = _job_root(statement, place, catalog)
+    relation = uses[0] if statement.source is not None else 0
+    facts = dict(facts) or {"uuid": str(uuid.uuid4())}
+    _check_sink_type(statement, root)
+    sink = Sink(
+        place.id, place.database, place.schema, place.name, statement.text, uses, "sink", relation, facts["uuid"],
+        dict(statement.options), statement.format,
+    )  # fmt: skip
+    return Built(sink, root, facts=facts)
+
+
+def _job_root(statement: CreateSink, place: Place, catalog: Catalog) -> tuple[Operator, tuple[int, ...]]:
+    if statement.query is not None:
+        environment = table_environment(catalog, place.database)
+        bound = bind_query(statement.query, environment)
+        root = compile_stream(bound.node, catalog)
+        name_states(root, f"hr.s{place.id}")
+        return root, tuple(environment.used)
+    assert statement.source is not None
+    found = catalog.must_find(statement.source, place.database)
+    if not isinstance(found, Relation) or found.kind == "system":
+        raise SqlError(
+            f"`{found.name}` is a {found.kind}, a sink cannot read from it",
+            position=statement.source.position,
+            sqlstate="42809",
+        )
+    return RelationLeaf(found), (found.id,)
+
+
+def _check_sink_type(statement: CreateSink, root: Operator) -> None:
+    plain = (
+        statement.format.format == "PLAIN" if statement.format is not None else statement.options.get("type") == "append-only"
+    )
+    forced = statement.options.get("force_append_only", "false").lower() == "true"
+    if statement.format is not None:
+        forced = forced or statement.format.options.get("force_append_only", "false").lower() == "true"
+    if plain and not root.append_only and not forced:
+        raise InvalidDefinition(
+            "the sink is append-only, but its input retracts rows",
+            fix="Add `force_append_only = 'true'` to send insertions only, or use FORMAT UPSERT with a primary key.",
+            sqlstate="0A000",
+        )
+
+
+def _subscription(statement: CreateSubscription, place: Place, catalog: Catalog) -> Built:
+    found = catalog.must_find(statement.source, place.database)
+    if not isinstance(found, Relation) or found.kind not in ("table", "materialized view"):
+        raise SqlError(
+            f"`{found.name}` is a {found.kind}, one cannot subscribe to it",
+            position=statement.source.position,
+            sqlstate="42809",
+        )
+    if "retention" not in statement.options:
+        raise InvalidParameter("a subscription needs `retention`", fix="For example `WITH (retention = '1 day')`.")
+    from engine.sql.intervals import parse_interval
+
+    retention_us = parse_interval(statement.options["retention"]).fixed_us
+    seconds = retention_us / 1e6 if retention_us is not None else _RETENTION_DEFAULT_SECONDS * 30
+    subscription = Subscription(
+        place.id, place.database, place.schema, place.name, statement.text, (found.id,), "subscription", found.id, seconds
+    )
+    return Built(subscription, RelationLeaf(found))
+
+
+def _function(statement: CreateFunction, place: Place) -> Built:
+    if statement.aggregate or statement.returns_table or statement.returns is None:
+        raise UnsupportedQuery("aggregate and table functions of users are not supported yet", position=statement.name.position)
+    if statement.link is None:
+        raise UnsupportedQuery(
+            f"LANGUAGE {statement.language} functions are not supported yet",
+            position=statement.name.position,
+            fix="Serve the function with `USING LINK`.",
+        )
+    function = Function(
+        place.id, place.database, place.schema, place.name, statement.text, (), "function", statement.arguments, statement.returns,
+        statement.link, statement.language, statement.body, statement.body or place.name,
+    )  # fmt: skip
+    return Built(function)
+
+
+def _index(statement: CreateIndex, place: Place, catalog: Catalog) -> Built:
+    found = catalog.must_find(statement.table, place.database)
+    if not isinstance(found, Relation) or found.kind not in ("table", "materialized view"):
+        raise SqlError(
+            f"`{found.name}` is a {found.kind}, it cannot be indexed", position=statement.table.position, sqlstate="42809"
+        )
+    binder = ExpressionBinder(table_environment(catalog, place.database), scope_of(found), "an index")
+    for column in statement.columns:
+        binder.order_key(column)
+    return Built(Index(place.id, place.database, place.schema, place.name, statement.text, (found.id,), "index", found.id))

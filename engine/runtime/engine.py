@@ -1,0 +1,304 @@
+"""The engine: one writer thread cuts epochs and runs DDL between them; everybody else reads.
+
+                      wake                       one DuckDB transaction an epoch
+    readers, DML  ------------>  barrier loop  --> inputs -> jobs in order -> deferred writes -> offsets, epoch number
+                                     |                                   |
+                                     +-- commands (DDL) between epochs    +-- commit -> deliveries, flush waiters, cursors
+
+Any error inside an epoch means ROLLBACK (DuckDB would accept a COMMIT after an error and keep nothing); the inputs keep what
+they took and the epoch is tried again. The epoch number is written in the transaction and read back after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+import pyarrow as pa
+
+from core.clock import Clock
+from core.errors import HeadraceError, UnavailableError
+from core.settings import EngineSettings
+from engine.catalog.catalog import Catalog
+from engine.catalog.objects import Input
+from engine.runtime.delivery import Delivery
+from engine.runtime.epoch import Epoch
+from engine.runtime.inputs import ConnectorInput, TableInput
+from engine.runtime.jobs import Job
+from engine.runtime.reads import ReadPool
+from engine.runtime.store import Store
+from engine.runtime.udf_calls import UdfCaller
+from engine.sql.errors import SqlError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_STOP_SECONDS = 10.0
+_IDLE_CHECKPOINT_SECONDS = 5.0  # the write-ahead log is folded in when nothing has come for so long
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Engine:
+    """Opens a data folder and runs it until `close`.
+
+    Args:
+        data_dir: the engine's folder.
+        settings: intervals and limits.
+        clock: wall-clock time of barriers.
+
+    Raises:
+        HeadraceError: the folder cannot be opened.
+    """
+
+    def __init__(self, data_dir: Path, settings: EngineSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.store = Store(data_dir, settings)
+        self.catalog = Catalog()
+        self.jobs: dict[int, Job] = {}
+        self.tables: dict[int, TableInput] = {}
+        self.connectors: dict[int, ConnectorInput] = {}
+        self.deliveries: dict[int, Delivery] = {}
+        self.udfs = UdfCaller()
+        self.reads = ReadPool(self.store, settings)
+        self.epoch = self.store.read_meta("epoch")
+        self.problem: str | None = None
+        self.epochs_run = 0
+        self._row_id = self.store.read_meta("row_id")
+        self._row_id_lock = threading.Lock()
+        self._commands: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._flushes: list[Future[int]] = []
+        self._flush_lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="barrier", daemon=True)
+
+    # Life
+
+    def start(self) -> None:
+        """Recover what the folder holds and begin."""
+        from engine.runtime import ddl
+
+        ddl.recover(self)
+        self._thread.start()
+        logger.info("engine started", extra={"epoch": self.epoch, "objects": len(self.catalog.objects)})
+
+    def close(self) -> None:
+        """Stop gracefully: the running epoch ends, sinks deliver what is quick, the file is checkpointed."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+        for source in self.connectors.values():
+            source.close()
+        for delivery in self.deliveries.values():
+            delivery.stop(_STOP_SECONDS)
+        self.udfs.close()
+        self.reads.close()
+        self.store.checkpoint()
+        self.store.close()
+        logger.info("engine stopped", extra={"epoch": self.epoch})
+
+    # What sessions ask for; any thread
+
+    def submit(self, command: Callable[[], T]) -> Future[T]:
+        """Run something on the writer thread, between epochs."""
+        future: Future[T] = Future()
+        self._commands.put((command, future))  # type: ignore[arg-type]  # the queue holds futures of any result
+        self._wake.set()
+        return future
+
+    def flush(self) -> Future[int]:
+        """Ask for a barrier; the future is done when all that was written before is visible."""
+        future: Future[int] = Future()
+        with self._flush_lock:
+            self._flushes.append(future)
+        self._wake.set()
+        return future
+
+    def write(self, table: int, changes: pa.Table) -> None:
+        """Buffer changes of a table (columns c0 .., `d`); visible at the next barrier."""
+        self.tables[table].add(changes)
+        self._wake.set()
+
+    def take_row_ids(self, count: int) -> range:
+        """Reserve ids for rows of tables without a primary key."""
+        with self._row_id_lock:
+            first = self._row_id + 1
+            self._row_id += count
+            return range(first, first + count)
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every epoch, from the writer thread."""
+        self._listeners.append(listener)
+
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        self._listeners.remove(listener)
+
+    # The barrier loop
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def wait_for_wake(self, seconds: float) -> None:
+        """Wait on the writer thread until something wakes it."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def _run(self) -> None:
+        interval = self.settings.epoch_interval_ms / 1000
+        next_epoch = 0.0
+        failures = 0
+        dirty = False
+        while not self._stopping:
+            self._wake.clear()
+            self._run_commands()
+            waiting = self._poll()
+            now = self.clock.monotonic_seconds()
+            flushing = bool(self._flushes)
+            if not waiting and not flushing:
+                if not self._wake.wait(_IDLE_CHECKPOINT_SECONDS if dirty else None) and dirty:
+                    self.store.checkpoint()
+                    dirty = False
+                continue
+            if now < next_epoch and not flushing and waiting < self.settings.epoch_max_rows:
+                self._wake.wait(next_epoch - now)
+                continue
+            next_epoch = now + interval
+            if self._try_epoch(failures):
+                failures, dirty = 0, True
+            else:
+                self._wake.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+                failures += 1
+
+    def _run_commands(self) -> None:
+        while True:
+            try:
+                command, future = self._commands.get_nowait()
+            except Empty:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(command())
+            except BaseException as error:  # noqa: BLE001  handed to whoever waits for the future
+                future.set_exception(error)
+
+    def _poll(self) -> int:
+        """Rows that wait for the next epoch."""
+        room = self.settings.epoch_max_rows
+        waiting = sum(table.pending for table in self.tables.values())
+        for source in list(self.connectors.values()):
+            try:
+                waiting += source.poll(max(1, room - waiting))
+            except HeadraceError as error:
+                if self.problem != str(error):
+                    logger.error("source cannot be read", extra={"source": source.relation.name, "error": str(error)})
+                self.problem = str(error)
+        return waiting
+
+    def _try_epoch(self, failures: int) -> bool:
+        with self._flush_lock:
+            flushes, self._flushes = self._flushes, []
+        try:
+            self.run_epoch()
+        except UnavailableError as error:
+            # Back-pressure: the inputs wait until the other side is there again.
+            if failures == 0:
+                logger.warning("epoch held back", extra={"error": str(error)})
+            self.problem = str(error)
+            with self._flush_lock:
+                self._flushes = flushes + self._flushes
+            return False
+        except Exception as error:
+            logger.exception("epoch failed")
+            self.problem = str(error)
+            for future in flushes:
+                future.set_exception(SqlError(f"the epoch failed: {error}", sqlstate="XX000", fix="See the engine's log."))
+            return False
+        self.problem = None
+        for future in flushes:
+            future.set_result(self.epoch)
+        return True
+
+    def run_epoch(self) -> None:
+        """Cut one epoch; on return it is durable and visible."""
+        epoch = self.new_epoch()
+        self.store.writer.execute("BEGIN")
+        try:
+            for table in self.tables.values():
+                table.step(epoch)
+            for source in self.connectors.values():
+                source.step(epoch)
+            for job in self._ordered_jobs():
+                if self._is_touched(job, epoch):
+                    job.run(epoch)
+            self._finish(epoch)
+            self.store.writer.execute("COMMIT")
+        except BaseException:
+            self.store.writer.execute("ROLLBACK")
+            for taken in self._inputs():
+                taken.rolled_back()
+            raise
+        finally:
+            epoch.release()
+        self.epoch_committed(epoch)
+
+    def new_epoch(self) -> Epoch:
+        return Epoch(self.store.writer, self.epoch + 1, int(self.clock.now().timestamp() * 1000), self.udfs.call)
+
+    def _finish(self, epoch: Epoch) -> None:
+        """Deferred writes, delivered rows out of the outboxes, the epoch number."""
+        epoch.run_deferred()
+        for delivery in self.deliveries.values():
+            if delivery.delivered > delivery.purged:
+                epoch.execute(f"DELETE FROM {delivery.sink.outbox} WHERE epoch <= {delivery.delivered}")
+        epoch.execute(
+            f"UPDATE hr.meta SET value = CASE name WHEN 'epoch' THEN {epoch.number} ELSE {self._row_id} END WHERE name IN ('epoch', 'row_id')"
+        )
+
+    def epoch_committed(self, epoch: Epoch) -> None:
+        """Everything that follows a commit."""
+        stored = self.store.read_meta("epoch")
+        if stored != epoch.number:
+            raise RuntimeError(f"epoch {epoch.number} was committed but {stored} is stored")
+        self.epoch = epoch.number
+        self.epochs_run += 1
+        for taken in self._inputs():
+            taken.committed()
+        for delivery in self.deliveries.values():
+            delivery.purged = max(delivery.purged, delivery.delivered)
+            delivery.notify()
+        for listener in list(self._listeners):
+            listener()
+
+    def _inputs(self) -> list[TableInput | ConnectorInput]:
+        return [*self.tables.values(), *self.connectors.values()]
+
+    def _ordered_jobs(self) -> list[Job]:
+        """Jobs after those they read from. Ids grow with creation, and one can only build on what exists."""
+        return [self.jobs[i] for i in sorted(self.jobs)]
+
+    def _is_touched(self, job: Job, epoch: Epoch) -> bool:
+        """Whether anything below changed, or a watermark moved."""
+        for relation in job.reads:
+            delta = epoch.deltas.get(relation)
+            if delta is None:
+                continue
+            if not delta.empty or delta.watermarks:
+                return True
+        return False
+
+    def stored_relations(self) -> set[int]:
+        """Relations whose rows are kept: tables and materialized views."""
+        return {
+            o.id
+            for o in self.catalog.objects.values()
+            if o.kind in ("table", "materialized view") and (not isinstance(o, Input) or o.kind == "table")
+        }

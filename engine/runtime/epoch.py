@@ -1,0 +1,90 @@
+"""One epoch: the context in which operators run, inside one DuckDB transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+
+from engine.operators.base import Delta, no_change
+from engine.sql.types import SqlType
+
+logger = logging.getLogger(__name__)
+
+CallUdf = Callable[[str, str, pa.Table, Sequence[SqlType], SqlType], "pa.ChunkedArray"]
+
+
+class Epoch:
+    """See `EpochContext`.
+
+    Args:
+        connection: the writer's; a transaction is open.
+        number: of this epoch.
+        now_ms: wall-clock time of the barrier, unix milliseconds.
+        call_udf: how users' functions are called.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, number: int, now_ms: int, call_udf: CallUdf) -> None:
+        self.number = number
+        self.now_ms = now_ms
+        self._connection = connection
+        self._call_udf = call_udf
+        self._deferred: list[str] = []
+        self._temps = 0
+        self._registered: list[str] = []
+        self._deltas: dict[int, Delta] = {}
+        self.statements = 0
+
+    def execute(self, sql: str) -> None:
+        self.statements += 1
+        self._connection.execute(sql)
+
+    def temp(self, select: str) -> tuple[str, int]:
+        self._temps += 1
+        self.statements += 1
+        name = f"temp.e{self._temps}"
+        row = self._connection.execute(f"CREATE OR REPLACE TEMP TABLE e{self._temps} AS {select}").fetchone()
+        return name, int(row[0]) if row else 0
+
+    def defer(self, sql: str) -> None:
+        self._deferred.append(sql)
+
+    def fetch(self, sql: str) -> pa.Table:
+        self.statements += 1
+        return self._connection.sql(sql).to_arrow_table()
+
+    def register(self, table: pa.Table) -> str:
+        name = f"arrow_{len(self._registered)}"
+        self._connection.register(name, table)
+        self._registered.append(name)
+        return name
+
+    def call_udf(
+        self, link: str, function: str, arguments: pa.Table, types: Sequence[SqlType], returns: SqlType
+    ) -> pa.ChunkedArray:
+        return self._call_udf(link, function, arguments, types, returns)
+
+    # What the runtime puts in and takes out.
+
+    def set_relation_delta(self, relation: int, delta: Delta) -> None:
+        self._deltas[relation] = delta
+
+    def relation_delta(self, relation: int) -> Delta:
+        return self._deltas.get(relation) or no_change()
+
+    @property
+    def deltas(self) -> Mapping[int, Delta]:
+        return self._deltas
+
+    def run_deferred(self) -> None:
+        for sql in self._deferred:
+            self.execute(sql)
+        self._deferred.clear()
+
+    def release(self) -> None:
+        """Forget the registered Arrow tables."""
+        for name in self._registered:
+            self._connection.unregister(name)
+        self._registered.clear()

@@ -1,0 +1,327 @@
+"""Where rows come in: tables that clients write to, and relations with a connector.
+
+A **table** collects its clients' changes in a buffer until the next barrier; conflicts on its key are decided there, by what
+is stored and by the order of arrival. A **connector's** raw records are decoded, judged (readable? late? from the future?),
+and the ones that cannot be used go to the quarantine with their bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from engine.catalog.catalog import QUARANTINE_ID
+from engine.catalog.objects import Input
+from engine.connectors.base import SourceReader
+from engine.connectors.registry import build_decode_sql, build_source
+from engine.operators.base import Delta, apply_to_state, column_list, no_change, same_key
+from engine.runtime.epoch import Epoch
+from engine.sql.expressions import Expr, render
+
+_NAMES = {
+    "partition": "k_partition",
+    "offset": "k_offset",
+    "timestamp": "k_timestamp",
+    "value": "k_value",
+    "key": "k_key",
+    "headers": "k_headers",
+}
+# How an INCLUDE column is made of the raw record. Source: RisingWave documentation, "INCLUDE clause" (partition and offset are text).
+_INCLUDE_SQL = {
+    "partition": "CAST(k_partition AS VARCHAR)",
+    "offset": "CAST(k_offset AS VARCHAR)",
+    "timestamp": "k_timestamp",
+    "key": "k_key",
+    "header": "k_headers",
+    "payload": "TRY(CAST(decode(k_value) AS JSON))",
+}
+
+
+class TableInput:
+    """The buffer of a table that clients write to. `add` may be called from any thread."""
+
+    def __init__(self, relation: Input) -> None:
+        self.relation = relation
+        self._lock = threading.Lock()
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._taken: list[pa.Table] = []
+
+    def add(self, changes: pa.Table) -> None:
+        """Buffer rows with columns c0 .., `d` (+1 or -1) in the order they were made."""
+        with self._lock:
+            self._waiting.append(changes)
+            self._rows += changes.num_rows
+
+    @property
+    def pending(self) -> int:
+        return self._rows + sum(int(t.num_rows) for t in self._taken)
+
+    def step(self, epoch: Epoch) -> None:
+        """Take what waits and compute the table's changelog."""
+        with self._lock:
+            self._taken += self._waiting
+            self._waiting, self._rows = [], 0
+        if not self._taken:
+            return
+        width = len(self.relation.columns)
+        changes = pa.concat_tables(self._taken, promote_options="permissive").combine_chunks()
+        changes = changes.append_column("ord", pa.array(range(changes.num_rows), pa.int64()))
+        apply_changes(epoch, self.relation, epoch.register(changes), column_list(width))
+
+    def committed(self) -> None:
+        self._taken = []
+
+    def rolled_back(self) -> None:
+        """Keep what was taken; the next epoch tries again."""
+
+
+def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str) -> None:
+    """Decide conflicts, set the relation's changelog and store the rows.
+
+    Args:
+        changes: a relation with c0 .., `d` and `ord`, the order of arrival.
+        names: `c0, c1 ...`.
+    """
+    width = len(relation.columns)
+    typed = ", ".join(f"CAST(c{i} AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
+    if relation.append_only and not relation.primary_key:
+        name, count = epoch.temp(f"SELECT {typed}, CAST(1 AS TINYINT) AS d FROM {changes} ORDER BY ord")
+    else:
+        key = ", ".join(f"c{p}" for p in relation.key)
+        incoming, _ = epoch.temp(f"SELECT {typed}, d, ord FROM {changes}")
+        stored = f"(SELECT s.* FROM {relation.physical} AS s SEMI JOIN {incoming} AS x ON {same_key('s', 'x', relation.key)})"
+        if relation.on_conflict == "ignore":
+            # What is there stays; of several new ones the first stays; a deletion frees the key.
+            old, _ = epoch.temp(f"SELECT {names}, -1 AS ord FROM {stored}")
+            first = f"SELECT {names}, ord FROM {incoming} WHERE d > 0 UNION ALL SELECT {names}, ord FROM {old}"
+            gone = f"SELECT {key}, max(ord) AS last FROM {incoming} WHERE d < 0 GROUP BY {key}"
+            final = (
+                f"SELECT {column_list(width, 'f')} FROM ({first}) AS f LEFT JOIN ({gone}) AS g ON {same_key('f', 'g', relation.key)}"
+                f" WHERE g.last IS NULL OR f.ord > g.last"
+                f" QUALIFY row_number() OVER (PARTITION BY {', '.join(f'f.c{p}' for p in relation.key)} ORDER BY f.ord) = 1"
+            )
+        else:
+            final = (
+                f"SELECT {names} FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY ord DESC) AS rn FROM {incoming}) AS r"
+                " WHERE rn = 1 AND d > 0"
+            )
+        name, count = epoch.temp(
+            f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM (SELECT {names}, 1 AS d FROM ({final}) AS n"
+            f" UNION ALL SELECT {names}, -1 AS d FROM {stored} AS o) AS x GROUP BY {names} HAVING sum(d) <> 0"
+        )
+    if not count:
+        return
+    epoch.set_relation_delta(relation.id, Delta(name))
+    apply_to_state(epoch, relation.physical, name, width, relation.key, relation.append_only, defer=True)
+
+
+class ConnectorInput:
+    """A source, or a table with a connector. Belongs to the barrier loop's thread.
+
+    Args:
+        relation: of the catalog.
+        reader: not started yet.
+        watermark: the watermark expression over physical columns, or None.
+        until: read again only the records before these positions, for a view that is created later; then nothing is
+            stored beside the view (verdicts depend on offsets alone, so they are the same as the first time).
+    """
+
+    def __init__(
+        self, relation: Input, reader: SourceReader, watermark: Expr | None, until: Mapping[int, int] | None = None
+    ) -> None:
+        self.relation = relation
+        self.reader = reader
+        self._watermark = watermark
+        self._stored = relation.kind == "table"
+        self._pending: pa.Table | None = None
+        self._moments: dict[int, datetime] = {}
+        self._next_moments: dict[int, datetime] = {}
+        self.positions: dict[int, int] = {}
+        self._next_positions: dict[int, int] = {}
+        self.rows_read = 0
+        self._started = False
+        self._until = until
+
+    def start(self, connection: duckdb.DuckDBPyConnection, wake: Callable[[], None]) -> None:
+        """Begin where the last committed epoch ended."""
+        if self._until is None:
+            self._load(connection)
+        self.reader.start(dict(self.positions), wake)
+        self._started = True
+
+    def _load(self, connection: duckdb.DuckDBPyConnection) -> None:
+        rows = connection.execute(
+            "SELECT partition, position FROM hr.offsets WHERE relation = ?", [self.relation.id]
+        ).fetchall()
+        self.positions = {int(p): int(o) for p, o in rows}
+        marks = connection.execute(
+            "SELECT partition, moment FROM hr.watermarks WHERE relation = ?", [self.relation.id]
+        ).fetchall()
+        self._moments = {int(p): moment for p, moment in marks}
+
+    @property
+    def started(self) -> bool:
+        return self._started
+
+    def again(self) -> ConnectorInput:
+        """A second reader of the same records, from the start up to where this one is."""
+        reader = build_source(self.relation.options)
+        return ConnectorInput(self.relation, reader, self._watermark, until=dict(self.positions))
+
+    @property
+    def watermark(self) -> datetime | None:
+        """The least of the partitions' watermarks that are known."""
+        return min(self._moments.values()) if self._moments else None
+
+    def poll(self, max_rows: int) -> int:
+        """Take the next records unless some are waiting already; returns how many wait."""
+        if self._pending is None and self._started:
+            self._pending = self.reader.take(max_rows)
+            if self._until is not None and self._pending is not None:
+                self._pending = self._before(self._pending, self._until)
+        return self._pending.num_rows if self._pending is not None else 0
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether a second reading has reached its end."""
+        return all(self.positions.get(p, 0) >= end for p, end in (self._until or {}).items())
+
+    def _before(self, rows: pa.Table, until: Mapping[int, int]) -> pa.Table | None:
+        ends = rows.group_by("partition").aggregate([("offset", "max")]).to_pylist()
+        keep = pa.array(
+            [o < until.get(p, 0) for p, o in zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True)],
+            pa.bool_(),
+        )
+        kept = rows.filter(keep)
+        if kept.num_rows:
+            return kept
+        self.positions.update({row["partition"]: row["offset_max"] + 1 for row in ends})
+        return None
+
+    def step(self, epoch: Epoch) -> None:
+        """Decode and judge the waiting records, and set the relation's changelog."""
+        if self._pending is None:
+            return
+        relation = self.relation
+        decoded, _ = epoch.temp(self._decode_sql(epoch.register(self._pending)))
+        judged = decoded
+        if self._watermark is not None:
+            judged, _ = epoch.temp(self._judge_sql(decoded))
+            self._move_watermark(epoch, judged)
+        if self._until is None:
+            self._quarantine(epoch, judged)
+        width = len(relation.columns)
+        names = column_list(width)
+        self._remember_positions(epoch)
+        good = f"(SELECT {names}, CAST(1 AS TINYINT) AS d, row_number() OVER (ORDER BY k_partition, k_offset) AS ord FROM {judged} WHERE reason IS NULL)"
+        if self._stored:
+            apply_changes(epoch, relation, good, names)
+            delta = epoch.relation_delta(relation.id)
+        else:
+            name, count = epoch.temp(f"SELECT {names}, d FROM {good} AS g")
+            delta = Delta(name, count == 0)
+        watermarks = self._watermarks()
+        result = Delta(delta.source, watermarks=watermarks) if not delta.empty else no_change(watermarks)
+        epoch.set_relation_delta(relation.id, result)
+
+    def _quarantine(self, epoch: Epoch, judged: str) -> None:
+        epoch.execute(
+            f"INSERT INTO hr.r{QUARANTINE_ID} SELECT {_quote(self.relation.stream)}, k_partition, k_offset, reason,"
+            f" make_timestamp({epoch.now_ms * 1000}), k_value FROM {judged} WHERE reason IS NOT NULL"
+        )
+
+    def _watermarks(self) -> Mapping[int, datetime]:
+        moments = self._next_moments or self._moments
+        return {self.relation.watermarked[0]: min(moments.values())} if self._watermark is not None and moments else {}
+
+    def _decode_sql(self, raw: str) -> str:
+        relation = self.relation
+        included = {position: kind for kind, position in relation.include}
+        declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included]
+        required = [part.strip() for part in relation.settings.get("required_columns", "").split(",") if part.strip()]
+        names = {c.name for c in declared}
+        fields = [(c.name, c.type) for c in declared]
+        inner = build_decode_sql(raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES)
+        items = []
+        for i, column in enumerate(relation.columns):
+            if column.hidden:
+                items.append(f"{'k_partition' if column.name == '_row_partition' else 'k_offset'} AS c{i}")
+            elif i in included:
+                items.append(f"{_INCLUDE_SQL[included[i]]} AS c{i}")
+            else:
+                items.append(f'"{column.name}" AS c{i}')
+        return f"SELECT {', '.join(items)}, k_partition, k_offset, k_timestamp, k_value, reason FROM ({inner}) AS x"
+
+    def _judge_sql(self, decoded: str) -> str:
+        """Verdicts row by row in offset order: the watermark before a row is the greatest of all earlier rows of its partition."""
+        assert self._watermark is not None
+        position = self.relation.watermarked[0]
+        time = f"c{position}"
+        name = self.relation.columns[position].name
+        moments = " ".join(f"WHEN {p} THEN TIMESTAMP '{m.isoformat(sep=' ')}'" for p, m in self._moments.items())
+        stored = f"CASE k_partition {moments} END" if moments else "CAST(NULL AS TIMESTAMP)"
+        skew = self.relation.settings.get("max_future_skew_us")
+        early = f"coalesce(reason IS NULL AND {time} > k_timestamp + to_microseconds({int(skew)}), false)" if skew else "false"
+        mark = f"CASE WHEN reason IS NULL AND NOT is_early THEN {render(self._watermark)} END"
+        over = "OVER (PARTITION BY k_partition ORDER BY k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+        columns = column_list(len(self.relation.columns))
+        return (
+            f"SELECT {columns}, k_partition, k_offset, k_value, mark, CASE WHEN reason IS NOT NULL THEN reason"
+            f" WHEN is_early THEN 'too early: {name} ' || CAST({time} AS VARCHAR) || ' is after its arrival at ' || CAST(k_timestamp AS VARCHAR)"
+            f" WHEN before IS NOT NULL AND {time} IS NULL THEN 'late: {name} is NULL'"
+            f" WHEN {time} < before THEN 'late: {name} ' || CAST({time} AS VARCHAR) || ' is before the watermark ' || CAST(before AS VARCHAR)"
+            f" END AS reason FROM (SELECT *, greatest({stored}, max(mark) {over}) AS before FROM ("
+            f"SELECT *, {mark} AS mark FROM (SELECT *, {early} AS is_early FROM {decoded}) AS e) AS m) AS w"
+        )
+
+    def _move_watermark(self, epoch: Epoch, judged: str) -> None:
+        rows = epoch.fetch(f"SELECT k_partition AS p, max(mark) AS m FROM {judged} GROUP BY k_partition").to_pylist()
+        moved = dict(self._moments)
+        for row in rows:
+            if row["m"] is not None and (row["p"] not in moved or row["m"] > moved[row["p"]]):
+                moved[row["p"]] = row["m"]
+                if self._until is not None:
+                    continue
+                epoch.execute(f"DELETE FROM hr.watermarks WHERE relation = {self.relation.id} AND partition = {row['p']}")
+                epoch.execute(
+                    f"INSERT INTO hr.watermarks VALUES ({self.relation.id}, {row['p']}, TIMESTAMP '{row['m'].isoformat(sep=' ')}')"
+                )
+        self._next_moments = moved
+
+    def _remember_positions(self, epoch: Epoch) -> None:
+        assert self._pending is not None
+        ends = self._pending.group_by("partition").aggregate([("offset", "max")]).to_pylist()
+        self._next_positions = {**self.positions, **{row["partition"]: row["offset_max"] + 1 for row in ends}}
+        if self._until is not None:
+            return
+        touched = ", ".join(str(row["partition"]) for row in ends)
+        epoch.execute(f"DELETE FROM hr.offsets WHERE relation = {self.relation.id} AND partition IN ({touched})")
+        values = ", ".join(f"({self.relation.id}, {row['partition']}, {row['offset_max'] + 1})" for row in ends)
+        epoch.execute(f"INSERT INTO hr.offsets VALUES {values}")
+
+    def committed(self) -> None:
+        """The epoch is durable: what it read is done with."""
+        if self._pending is not None:
+            self.rows_read += self._pending.num_rows
+            self._pending = None
+        if self._next_positions:
+            self.positions = self._next_positions
+        if self._next_moments:
+            self._moments = self._next_moments
+        self._next_positions, self._next_moments = {}, {}
+
+    def rolled_back(self) -> None:
+        """Keep the records; forget what the failed epoch derived from them."""
+        self._next_positions, self._next_moments = {}, {}
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

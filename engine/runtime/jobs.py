@@ -1,0 +1,136 @@
+"""A job keeps something up to date: a materialized view's rows, a sink's outbox, a subscription's log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from engine.catalog.objects import CatalogObject, MaterializedView, Sink, Subscription
+from engine.operators.base import Delta, Operator, apply_to_state, column_list, no_change, store
+from engine.operators.leaf import RelationLeaf
+from engine.operators.temporal_join import TemporalJoin
+from engine.plan.stream import operators
+from engine.runtime.epoch import Epoch
+
+OP_INSERT, OP_DELETE, OP_UPDATE_DELETE, OP_UPDATE_INSERT = 1, 2, 3, 4
+
+
+class Job:
+    """One object's operators.
+
+    Args:
+        object: a materialized view, sink or subscription.
+        root: its plan, state named.
+    """
+
+    def __init__(self, object: CatalogObject, root: Operator) -> None:  # noqa: A002  the catalog's own word
+        self.object = object
+        self.root = root
+        self.leaves = [o for o in operators(root) if isinstance(o, RelationLeaf)]
+        self.reads = {leaf.relation for leaf in self.leaves}
+        self.looks_up = {o.looks_up for o in operators(root) if isinstance(o, TemporalJoin)}
+
+    def ddl(self) -> list[str]:
+        """CREATE TABLE statements of all that the job stores."""
+        statements = [table.ddl for operator in operators(self.root) for table in operator.state()]
+        visible = ", ".join(f"c{i} {t.duckdb}" for i, t in enumerate(self.root.types[: self.root.visible]))
+        if isinstance(self.object, MaterializedView):
+            everything = ", ".join(f"c{i} {t.duckdb}" for i, t in enumerate(self.root.types))
+            statements.append(f"CREATE TABLE {self.object.physical} ({everything})")
+        elif isinstance(self.object, Sink):
+            statements.append(f"CREATE TABLE {self.object.outbox} (epoch BIGINT, seq BIGINT, op TINYINT, {visible})")
+        elif isinstance(self.object, Subscription):
+            statements.append(f"CREATE TABLE {self.object.log} (epoch BIGINT, seq BIGINT, op TINYINT, ts BIGINT, {visible})")
+        return statements
+
+    def drop_ddl(self) -> list[str]:
+        tables = [table.name for operator in operators(self.root) for table in operator.state()]
+        if isinstance(self.object, MaterializedView):
+            tables.append(self.object.physical)
+        elif isinstance(self.object, Sink):
+            tables.append(self.object.outbox)
+        elif isinstance(self.object, Subscription):
+            tables.append(self.object.log)
+        return [f"DROP TABLE {name}" for name in tables]
+
+    def initialize(self, epoch: Epoch) -> None:
+        """Emit what the operators have before any input (the row of a global aggregate, constants)."""
+        self._finish(epoch, _initialize(self.root, epoch))
+
+    def backfill(self, epoch: Epoch, stored: Collection[int]) -> None:
+        """Feed what is stored in the relations below (those in `stored`), as insertions."""
+        snapshots = {}
+        for leaf in self.leaves:
+            if leaf.relation in stored and leaf.relation not in snapshots:
+                snapshots[leaf.relation] = store(epoch, f"SELECT *, CAST(1 AS TINYINT) AS d FROM {leaf.physical}")
+                epoch.set_relation_delta(leaf.relation, snapshots[leaf.relation])
+        self.run(epoch)
+
+    def run(self, epoch: Epoch) -> None:
+        """Bring the object up to date with this epoch."""
+        self._finish(epoch, _step(self.root, epoch))
+
+    def _finish(self, epoch: Epoch, delta: Delta) -> None:
+        if isinstance(self.object, MaterializedView):
+            self._store_view(epoch, self.object, delta)
+        elif not delta.empty and isinstance(self.object, (Sink, Subscription)):
+            self._store_changes(epoch, delta)
+
+    def _store_view(self, epoch: Epoch, view: MaterializedView, delta: Delta) -> None:
+        width = len(self.root.types)
+        if delta.empty:
+            epoch.set_relation_delta(view.id, no_change(delta.watermarks))
+            return
+        if delta.source.startswith("("):
+            stored = store(epoch, f"SELECT {column_list(width)}, d FROM {delta.source} AS t")
+            delta = Delta(stored.source, stored.empty, delta.watermarks)
+        epoch.set_relation_delta(view.id, delta)
+        if not delta.empty:
+            apply_to_state(epoch, view.physical, delta.source, width, self.root.key, self.root.append_only, defer=True)
+
+    def _store_changes(self, epoch: Epoch, delta: Delta) -> None:
+        """Append the changelog, an update's two halves side by side, in the order of the stream key."""
+        key = ", ".join(columns_at(self.root.key)) or "1"
+        if self.root.append_only:
+            op = str(OP_INSERT)
+        else:
+            paired = f"count(*) OVER (PARTITION BY {key}) = 2"
+            op = (
+                f"CASE WHEN {paired} THEN CASE WHEN d < 0 THEN {OP_UPDATE_DELETE} ELSE {OP_UPDATE_INSERT} END"
+                f" ELSE CASE WHEN d < 0 THEN {OP_DELETE} ELSE {OP_INSERT} END END"
+            )
+        visible = column_list(self.root.visible)
+        seq = f"row_number() OVER (ORDER BY {key}, d)"
+        if isinstance(self.object, Sink):
+            target, extra = self.object.outbox, ""
+        else:
+            assert isinstance(self.object, Subscription)
+            target, extra = self.object.log, f"{epoch.now_ms}, "
+        epoch.execute(f"INSERT INTO {target} SELECT {epoch.number}, {seq}, {op}, {extra}{visible} FROM {delta.source} AS t")
+
+
+def columns_at(positions: tuple[int, ...]) -> list[str]:
+    return [f"c{p}" for p in positions]
+
+
+def _step(operator: Operator, epoch: Epoch) -> Delta:
+    return operator.step(epoch, [_step(source, epoch) for source in operator.inputs])
+
+
+def _initialize(operator: Operator, epoch: Epoch) -> Delta:
+    """Initial output of the whole tree: what the inputs emit at first goes through, and what the operator itself has is added."""
+    deltas = [_initialize(source, epoch) for source in operator.inputs]
+    own = operator.initialize(epoch)
+    if all(delta.empty for delta in deltas):
+        return own
+    through = operator.step(epoch, deltas)
+    if own.empty:
+        return through
+    if through.empty:
+        return own
+    width = len(operator.types)
+    names = column_list(width)
+    return store(
+        epoch,
+        f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM (SELECT {names}, d FROM {own.source} UNION ALL SELECT {names}, d FROM {through.source})"
+        f" AS x GROUP BY {names} HAVING sum(d) <> 0",
+    )

@@ -1,0 +1,112 @@
+"""Reading: queries run on connections of their own, see one epoch, and hold nothing open when they return."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import duckdb
+import pyarrow as pa
+
+from core.settings import EngineSettings
+from engine.runtime.store import Store
+from engine.sql.errors import QueryCanceled, SqlError
+
+_THREADS = 4
+# DuckDB's errors that are the query's fault, as PostgreSQL would call them.
+_SQLSTATES: tuple[tuple[type[duckdb.Error], str], ...] = (
+    (duckdb.ConversionException, "22P02"),
+    (duckdb.OutOfRangeException, "22003"),
+    (duckdb.InvalidInputException, "22023"),
+    (duckdb.OutOfMemoryException, "53200"),
+    (duckdb.NotImplementedException, "0A000"),
+    (duckdb.BinderException, "42804"),
+)
+
+
+class Running:
+    """A query under way; `cancel` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._cancelled: str | None = None
+
+    def begin(self, connection: duckdb.DuckDBPyConnection) -> None:
+        with self._lock:
+            self._connection = connection
+
+    def end(self) -> str | None:
+        with self._lock:
+            self._connection = None
+            return self._cancelled
+
+    def cancel(self, reason: str = "canceling statement due to user request") -> None:
+        with self._lock:
+            self._cancelled = reason
+            if self._connection is not None:
+                self._connection.interrupt()
+
+
+class ReadPool:
+    """Runs SELECTs of the engine's own making on a few threads."""
+
+    def __init__(self, store: Store, settings: EngineSettings) -> None:
+        self._store = store
+        self._timeout_seconds = settings.statement_timeout_seconds
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+
+    def submit(self, sql: str, running: Running | None = None) -> Future[pa.Table]:
+        """Run one SELECT; the result is in memory when the future is done."""
+        return self._pool.submit(self.run, sql, running or Running())
+
+    def submit_many(self, statements: list[str]) -> Future[list[pa.Table]]:
+        """Run several SELECTs that see the same epoch."""
+        return self._pool.submit(self._run_many, statements)
+
+    def run(self, sql: str, running: Running) -> pa.Table:
+        connection = self._connection()
+        running.begin(connection)
+        watchdog = threading.Timer(self._timeout_seconds, running.cancel, ["canceling statement due to statement timeout"])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return connection.sql(sql).to_arrow_table()
+        except duckdb.InterruptException as error:
+            raise QueryCanceled(running.end() or "canceling statement") from error
+        except duckdb.Error as error:
+            raise to_sql_error(error) from error
+        finally:
+            watchdog.cancel()
+            running.end()
+
+    def _run_many(self, statements: list[str]) -> list[pa.Table]:
+        connection = self._connection()
+        connection.execute("BEGIN")
+        try:
+            return [connection.sql(sql).to_arrow_table() for sql in statements]
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        connection = getattr(self._local, "connection", None)
+        if not isinstance(connection, duckdb.DuckDBPyConnection):
+            connection = self._store.cursor()
+            self._local.connection = connection
+        return connection
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def to_sql_error(error: duckdb.Error) -> SqlError:
+    """DuckDB's error as the client should see it: first line, and a SQLSTATE."""
+    text = str(error).split("\n", 1)[0]
+    if "zero" in text and "ivision" in text:
+        return SqlError("division by zero", sqlstate="22012")
+    for kind, state in _SQLSTATES:
+        if isinstance(error, kind):
+            head, separator, tail = text.partition(": ")
+            return SqlError(tail if separator and head.endswith("Error") else text, sqlstate=state)
+    return SqlError(text, sqlstate="XX000")

@@ -1,0 +1,134 @@
+"""The one DuckDB file that holds everything: catalog, tables, views, operator state, offsets, outboxes.
+
+Layout, all in schema `hr` (docs/reference/engine-storage.md):
+
+| table | holds |
+|---|---|
+| `meta(name, value)` | format version, last epoch, next row id |
+| `catalog(...)` | one row an object: its SQL text and the facts that cannot be derived |
+| `databases(name, schema)` | databases and their schemas |
+| `offsets(relation, partition, position)` | next record to read |
+| `watermarks(relation, partition, moment)` | by source and partition |
+| `quarantine` | rows that a source could not use |
+| `r<id>` | rows of a table or view |
+| `s<id>_<n>_...` | state of operator n of view id |
+| `outbox<id>`, `log<id>` | undelivered rows of a sink; changelog of a subscription |
+
+A transaction is an epoch or one DDL statement; nothing else writes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from pathlib import Path
+
+import duckdb
+
+from core.errors import ConflictError, CorruptDataError, HeadraceError
+from core.settings import EngineSettings
+from engine.catalog.catalog import QUARANTINE_ID
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+_CHECKPOINT_LIMIT = "256MB"  # an automatic checkpoint in the middle of an epoch doubles its time; we checkpoint when idle
+
+_SCHEMA = f"""
+CREATE SCHEMA IF NOT EXISTS hr;
+CREATE TABLE IF NOT EXISTS hr.meta (name VARCHAR, value BIGINT);
+CREATE TABLE IF NOT EXISTS hr.catalog (
+    id BIGINT, kind VARCHAR, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, facts VARCHAR
+);
+CREATE TABLE IF NOT EXISTS hr.databases (name VARCHAR, schema VARCHAR);
+CREATE TABLE IF NOT EXISTS hr.offsets (relation BIGINT, partition INTEGER, position BIGINT);
+CREATE TABLE IF NOT EXISTS hr.watermarks (relation BIGINT, partition INTEGER, moment TIMESTAMP);
+CREATE TABLE IF NOT EXISTS hr.r{QUARANTINE_ID} (
+    c0 VARCHAR, c1 INTEGER, c2 BIGINT, c3 VARCHAR, c4 TIMESTAMP, c5 BLOB
+);
+"""
+
+
+class Store:
+    """Opens the file, or creates it, and hands out connections.
+
+    Args:
+        data_dir: the engine's folder; `engine.duckdb` in it is ours, and so is the lock.
+        settings: memory and threads.
+
+    Raises:
+        ConflictError: another engine has the folder.
+        CorruptDataError: the file is not ours, or of another version.
+        HeadraceError: the folder cannot be written.
+    """
+
+    def __init__(self, data_dir: Path, settings: EngineSettings) -> None:
+        self.path = data_dir / "engine.duckdb"
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = (data_dir / "engine.lock").open("w")
+        except OSError as error:
+            raise HeadraceError(
+                f"the data folder cannot be written: {error.strerror}",
+                where=str(data_dir),
+                fix="Check its permissions and the free space.",
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                "another engine uses this data folder", where=str(data_dir), fix="Stop it, or choose another `--data-dir`."
+            ) from error
+        try:
+            self.writer = duckdb.connect(
+                str(self.path),
+                config={
+                    "memory_limit": settings.memory_limit,
+                    "threads": settings.threads,
+                    "checkpoint_threshold": _CHECKPOINT_LIMIT,
+                    "temp_directory": str(data_dir / "spill"),
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+        except duckdb.Error as error:
+            self._lock.close()
+            raise CorruptDataError(
+                f"the engine's file cannot be opened: {error}",
+                where=str(self.path),
+                fix="Restore the folder from a copy, or remove it to start anew.",
+            ) from error
+        self.writer.execute("SET GLOBAL TimeZone = 'UTC'")
+        self.writer.execute(_SCHEMA)
+        self._check_version()
+
+    def _check_version(self) -> None:
+        row = self.writer.execute("SELECT value FROM hr.meta WHERE name = 'format'").fetchone()
+        if row is None:
+            self.writer.execute("INSERT INTO hr.meta VALUES ('format', ?), ('epoch', 0), ('row_id', 0)", [FORMAT_VERSION])
+        elif row[0] != FORMAT_VERSION:
+            raise CorruptDataError(
+                f"the engine's file has format {row[0]}, this program reads {FORMAT_VERSION}",
+                where=str(self.path),
+                fix="Use the program that wrote it.",
+            )
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same file, for one thread."""
+        return self.writer.cursor()
+
+    def read_meta(self, name: str) -> int:
+        row = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file; called when idle."""
+        try:
+            self.writer.execute("CHECKPOINT")
+        except duckdb.TransactionException:
+            logger.info("checkpoint postponed, a read is under way")
+
+    def close(self) -> None:
+        self.writer.close()
+        self._lock.close()
