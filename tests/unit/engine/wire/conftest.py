@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -225,3 +225,12 @@ async def running() -> AsyncIterator[Running]:
     await server.stop()
     assert all(session.closed for session in factory.sessions), "a session was left open"
     factory.database.close()
+
+
+@pytest.fixture
+def factory() -> Iterator[DuckFactory]:
+    """For tests that start a server in a loop of their own."""
+    made = DuckFactory()
+    yield made
+    assert all(session.closed for session in made.sessions), "a session was left open"
+    made.database.close()

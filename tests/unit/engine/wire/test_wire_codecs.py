@@ -111,7 +111,7 @@ def readable(type_: SqlType, value: Any) -> bool:
 
 @FORMATS
 @EACH_TYPE
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_psycopg_reads_what_we_encode(type_: SqlType, format_: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.none() | VALUES[type_].filter(lambda value: readable(type_, value)), max_size=8))
@@ -121,7 +121,7 @@ def test_psycopg_reads_what_we_encode(type_: SqlType, format_: int, data: st.Dat
 
 @FORMATS
 @EACH_TYPE
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_psycopg_reads_arrays(type_: SqlType, format_: int, data: st.DataObject) -> None:
     items = VALUES[type_].filter(lambda value: readable(type_, value))
@@ -133,7 +133,7 @@ def test_psycopg_reads_arrays(type_: SqlType, format_: int, data: st.DataObject)
     assert got == [None if value is None else [expected(type_, item) for item in value] for value in values]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(
         st.none() | st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=1, max_size=3), max_size=3
@@ -167,7 +167,7 @@ def test_psycopg_reads_rows(values: list[Any]) -> None:
 
 @FORMATS
 @EACH_TYPE
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_slice_is_encoded_as_its_copy(type_: SqlType, format_: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.none() | st.lists(st.none() | VALUES[type_], max_size=3), min_size=3, max_size=8))
@@ -179,7 +179,7 @@ def test_a_slice_is_encoded_as_its_copy(type_: SqlType, format_: int, data: st.D
 
 @FORMATS
 @pytest.mark.parametrize("type_", [one for one in VALUES if one not in (FLOAT4, TIMESTAMPTZ, BYTEA)], ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_we_read_what_psycopg_writes(type_: SqlType, format_: int, data: st.DataObject) -> None:
     value = data.draw(VALUES[type_])
@@ -188,7 +188,7 @@ def test_we_read_what_psycopg_writes(type_: SqlType, format_: int, data: st.Data
 
 
 @FORMATS
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(st.none() | TEXT, min_size=1, max_size=5),
     numbers=st.lists(st.lists(st.integers(-99, 99), min_size=2, max_size=2), min_size=1, max_size=3),
@@ -201,7 +201,7 @@ def test_we_read_arrays_that_psycopg_writes(format_: int, values: list[Any], num
 
 @FORMATS
 @EACH_TYPE
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_value_survives_our_own_round_trip(type_: SqlType, format_: int, data: st.DataObject) -> None:
     value = data.draw(VALUES[type_])
@@ -210,7 +210,7 @@ def test_a_value_survives_our_own_round_trip(type_: SqlType, format_: int, data:
         assert decode(shape, 0, format_, cell) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=st.floats(allow_nan=False))
 @example(1e15)
 @example(1e16)
@@ -238,7 +238,7 @@ def test_floats_are_laid_out_as_risingwave_does(value: float, text: str) -> None
     assert float_text(value, single=False) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     value=st.decimals(allow_nan=True, allow_infinity=True, places=None).filter(
         lambda value: not value.is_snan() and (not value.is_finite() or -60 < value.adjusted() < 60)
@@ -284,7 +284,7 @@ def test_an_interval_is_read(text: str, value: object) -> None:
     assert decode(INTERVAL, 0, 0, text.encode()) == value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.binary(max_size=40),
     type_=st.sampled_from([*VALUES, JSONB, list_of(INT4), list_of(VARCHAR), struct_of(("a", INT4))]),

@@ -145,7 +145,7 @@ RECORDS = st.lists(st.tuples(st.none() | st.integers(-9, 9), st.none() | TEXT), 
 FIELDS = (Field("a", INT4), Field("b", VARCHAR))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(records=RECORDS, step=st.integers(1, 9), bare=st.booleans())
 def test_csv_written_by_the_book_is_read(records: list[tuple[int | None, str | None]], step: int, bare: bool) -> None:
     def cell(value: object) -> str:
@@ -160,7 +160,7 @@ def test_csv_written_by_the_book_is_read(records: list[tuple[int | None, str | N
     assert read(reader, data, step) == records
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     records=RECORDS,
     step=st.integers(1, 9),
@@ -185,7 +185,7 @@ def read(reader: CopyReader, data: bytes, step: int) -> list[tuple[object, ...]]
     return [] if table is None else [tuple(row.values()) for row in table.to_pylist()]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(records=RECORDS, cuts=st.lists(st.integers(1, 30), min_size=1, max_size=5), kind=st.sampled_from(["text", "csv"]))
 def test_a_batch_never_ends_inside_a_record(records: list[tuple[int | None, str | None]], cuts: list[int], kind: str) -> None:
     format_ = copy_format({"format": kind})

@@ -174,3 +174,21 @@ async def test_no_byte_in_clear_is_taken_after_the_request_for_tls(serve: Any, c
         answer = await asyncio.wait_for(reader.read(), 10)
         assert b"08P01" in answer
         writer.close()
+
+
+def test_the_server_runs_on_uvloop_too(factory: Any, certificate: tuple[Path, Path]) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    async def talk() -> None:
+        server = WireServer(factory, "127.0.0.1", 0, tls=context)
+        port = await server.start()
+        for mode in ("disable", "require"):
+            dsn = f"host=127.0.0.1 port={port} user=root dbname=dev sslmode={mode}"
+            async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as client:
+                rows = await (await client.execute("SELECT i, repeat('x', 50) FROM range(30000) t(i)")).fetchall()
+                assert len(rows) == 30000
+        await server.stop()
+
+    uvloop.run(talk())
