@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from core.clock import Clock, SystemClock
 from learning import plant, plant_features, telemetry, vision
@@ -170,7 +171,8 @@ def _train(
     trained = []
     for fit in fits:
         begun = clock.monotonic_seconds()
-        model = fit()
+        with threadpool_limits(1):  # sums have one order, and nobody spins while the platform runs beside
+            model = fit()
         artifact = model.to_onnx()
         metrics = {
             "accuracy": accuracy(model, validate),
