@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from engine.connectors._json_values import json_value_sql, quote_identifier, quote_text
-from engine.connectors.options import parse_bool, refuse_unknown_options
+from engine.connectors.options import parse_bool
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
 from engine.sql.types import SqlType
 
@@ -79,9 +79,8 @@ def csv_delimiter(options: Mapping[str, str]) -> str:
     """The delimiter that the options of ENCODE CSV name.
 
     Raises:
-        SqlError: an option is unknown, or lines of header are asked for, which a record of one line cannot have.
+        SqlError: lines of header are asked for, which a record of one line cannot have.
     """
-    refuse_unknown_options(options, ("delimiter", "without_header"), what="ENCODE CSV")
     if not parse_bool(options, "without_header", default=True):
         raise UnsupportedQuery("records with a CSV header are not supported", fix="Write without_header = 'true'.")
     return {"\\t": "\t", "tab": "\t"}.get(options.get("delimiter", ","), options.get("delimiter", ","))

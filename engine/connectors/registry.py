@@ -10,6 +10,7 @@ from engine.connectors.base import SinkWriter, SourceReader
 from engine.connectors.blackhole_sink import BlackholeSink
 from engine.connectors.iceberg_sink import IcebergSink
 from engine.connectors.json_decode import build_json_decode_sql
+from engine.connectors.json_decode_fast import build_fast_json_decode_sql
 from engine.connectors.kafka_sink import KafkaSink
 from engine.connectors.kafka_source import KafkaSource
 from engine.connectors.options import must_get_option, refuse_unknown_options
@@ -28,29 +29,42 @@ SOURCES: Mapping[str, Callable[[Mapping[str, str]], SourceReader]] = {
 SINKS: Mapping[str, Callable[[uuid.UUID, Mapping[str, str], Fields, Sequence[str], Format | None], SinkWriter]] = {
     "blackhole": lambda _id, options, _fields, _key, _shape: BlackholeSink(options),
     "iceberg": lambda sink_id, options, fields, _key, _shape: IcebergSink(sink_id, options, fields),
-    "kafka": KafkaSink,
+    "kafka": lambda sink_id, options, fields, key, shape: KafkaSink(sink_id, options, fields, key, shape),
 }
 
 
-def build_source(options: Mapping[str, str]) -> SourceReader:
+# The options of each encoding of FORMAT PLAIN that sources know.
+_ENCODING_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "JSON": ("timestamptz.handling.mode",),
+    "BYTES": (),
+    "CSV": ("delimiter", "without_header"),
+}
+
+
+def build_source(options: Mapping[str, str], shape: Format | None = None) -> SourceReader:
     """The reader that the WITH options of a source describe; it does nothing before `start`.
+
+    Args:
+        shape: FORMAT and ENCODE, which are checked here and used by `build_decode_sql`.
 
     Raises:
         SqlError: the connector, an option or its value is unknown, missing or not supported.
     """
-    return _pick(SOURCES, options, "source")(options)
+    reader = _pick(SOURCES, options, "source")(options)
+    _read_encoding(shape)
+    return reader
 
 
 def build_sink(
-    sink_id: uuid.UUID, options: Mapping[str, str], fields: Fields, primary_key: Sequence[str] = (), shape: Format | None = None
+    sink_id: uuid.UUID, options: Mapping[str, str], shape: Format | None, fields: Fields, primary_key: Sequence[str] = ()
 ) -> SinkWriter:
     """The writer that the WITH options of a sink describe; it does nothing before `open`.
 
     Args:
         sink_id: the sink's lasting identity.
+        shape: FORMAT and ENCODE, if given.
         fields: the visible columns, in order.
         primary_key: the query's key, where option `primary_key` names none.
-        shape: FORMAT and ENCODE, if given.
 
     Raises:
         SqlError: the connector, an option or its value is unknown, missing or not supported.
@@ -66,30 +80,38 @@ def build_decode_sql(
     required: Sequence[str] = (),
     keep: Mapping[str, str] | None = None,
     reason: str = "reason",
+    fast: bool = False,
 ) -> str:
     """SQL that turns raw records into typed columns and a reason, whatever the encoding (see `json_decode`).
 
     Args:
         required: keys that must be there and not null; JSON only.
+        fast: a statement that costs less, and may give reason `DOUBTFUL` (see `json_decode_fast`); JSON only.
 
     Raises:
         SqlError: the format or encoding is not supported, or an option of it is unknown or wrong.
     """
-    shape = shape or Format("PLAIN", "JSON")
-    encoding = (shape.format.upper(), shape.encode.upper())
-    if encoding == ("PLAIN", "JSON"):
-        refuse_unknown_options(shape.options, ("timestamptz.handling.mode",), what="FORMAT PLAIN ENCODE JSON")
-        mode = shape.options.get("timestamptz.handling.mode", "guess_number_unit")
-        return build_json_decode_sql(relation, fields, required=required, keep=keep, reason=reason, timestamptz_mode=mode)
-    if encoding == ("PLAIN", "BYTES"):
-        refuse_unknown_options(shape.options, (), what="FORMAT PLAIN ENCODE BYTES")
+    encode, options = _read_encoding(shape)
+    if encode == "BYTES":
         return build_bytes_decode_sql(relation, fields, keep=keep, reason=reason)
-    if encoding == ("PLAIN", "CSV"):
-        return build_csv_decode_sql(relation, fields, delimiter=csv_delimiter(shape.options), keep=keep, reason=reason)
-    raise UnsupportedQuery(
-        f"FORMAT {shape.format} ENCODE {shape.encode} is not supported by sources",
-        fix="Use FORMAT PLAIN ENCODE JSON, BYTES or CSV.",
-    )
+    if encode == "CSV":
+        return build_csv_decode_sql(relation, fields, delimiter=csv_delimiter(options), keep=keep, reason=reason)
+    mode = options.get("timestamptz.handling.mode", "guess_number_unit")
+    build = build_fast_json_decode_sql if fast else build_json_decode_sql
+    return build(relation, fields, required=required, keep=keep, reason=reason, timestamptz_mode=mode)
+
+
+def _read_encoding(shape: Format | None) -> tuple[str, Mapping[str, str]]:
+    """ENCODE of FORMAT PLAIN in capitals, and its options, which are known ones."""
+    shape = shape or Format("PLAIN", "JSON")
+    encode = shape.encode.upper()
+    if shape.format.upper() != "PLAIN" or encode not in _ENCODING_OPTIONS:
+        raise UnsupportedQuery(
+            f"FORMAT {shape.format} ENCODE {shape.encode} is not supported by sources",
+            fix=f"Use FORMAT PLAIN ENCODE {' or '.join(_ENCODING_OPTIONS)}.",
+        )
+    refuse_unknown_options(shape.options, _ENCODING_OPTIONS[encode], what=f"FORMAT PLAIN ENCODE {encode}")
+    return encode, shape.options
 
 
 def _pick(connectors: Mapping[str, _T], options: Mapping[str, str], kind: str) -> _T:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -15,6 +16,7 @@ import pytest
 
 from engine.connectors.base import RAW_SCHEMA
 from engine.connectors.json_decode import build_json_decode_sql
+from engine.connectors.json_decode_fast import DOUBTFUL, build_fast_json_decode_sql
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
 from engine.sql.types import (
     BOOL,
@@ -54,10 +56,26 @@ def raw(payloads: Sequence[bytes | None]) -> pa.Table:
 
 
 def decode(payloads: Sequence[bytes | None], columns: Sequence[tuple[str, SqlType]], **options: Any) -> list[dict[str, Any]]:
+    """Rows of the full statement; the short one must agree on every row that it does not call doubtful."""
+    exact = run(build_json_decode_sql("raw", columns, **options), payloads, columns)
+    fast = run(build_fast_json_decode_sql("raw", columns, **options), payloads, columns)
+    reason = options.get("reason", "reason")
+    for exact_row, fast_row in zip(exact, fast, strict=True):
+        if fast_row[reason] != DOUBTFUL:
+            assert fast_row == exact_row
+    return exact
+
+
+@functools.cache
+def _connection() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'America/New_York'")  # must not leak into any value
+    return connection
+
+
+def run(sql: str, payloads: Sequence[bytes | None], columns: Sequence[tuple[str, SqlType]]) -> list[dict[str, Any]]:
+    connection = _connection()
     connection.register("raw", raw(payloads))
-    sql = build_json_decode_sql("raw", columns, **options)
     result = connection.execute(sql)
     types = {column[0]: str(column[1]) for column in result.description}
     rows = result.fetchall()
@@ -314,3 +332,47 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         build_json_decode_sql("raw", [("x", INT4)], required=["y"])
     with pytest.raises(UnsupportedQuery, match="only in case"):
         build_json_decode_sql("raw", [("x", INT4), ("X", INT4)])
+
+
+ORDINARY: list[tuple[SqlType, str]] = [
+    (BOOL, "true"), (INT2, "-5"), (INT4, "0"), (INT8, "9223372036854775807"), (FLOAT4, "0.5"), (FLOAT8, "0.25"), (FLOAT8, "0"),
+    (FLOAT8, "1"), (NUMERIC, "0.1"), (VARCHAR, '"text"'), (VARCHAR, '""'), (DATE, '"2024-02-29"'), (TIME, '"04:05:06"'),
+    (TIMESTAMP, '"2024-04-11 02:00:00"'), (TIMESTAMPTZ, '"2024-04-11T02:00:00Z"'), (TIMESTAMPTZ, '"2024-04-11T02:00:00+02:00"'),
+    (BYTEA, '"abc"'), (JSONB, '{"a": [true, 0, "x"]}'), (list_of(FLOAT8), "[0, 1, 2.5]"), (list_of(VARCHAR), '["a", null]'),
+    (struct_of(("a", INT4)), '{"a": 1}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("type_", "literal"), ORDINARY, ids=lambda value: str(value)[:40])
+def test_ordinary_rows_are_not_doubtful_nor_are_missing_keys_and_nulls(type_: SqlType, literal: str) -> None:
+    payloads = [f'{{"x": {literal}, "other": "A"}}'.encode(), b'{"other": "a"}', b'{"x": null}', b"{}"]
+    rows = run(build_fast_json_decode_sql("raw", [("x", type_)]), payloads, [("x", type_)])
+    assert [row["reason"] for row in rows] == [None] * 4
+    assert rows == run(build_json_decode_sql("raw", [("x", type_)]), payloads, [("x", type_)])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        b"",
+        b"\xff",
+        b"broken",
+        b"[1]",
+        b'{"x": 1,}',
+        b'{"x": "1"}',
+        b'{"x": true}',
+        b'{"x": NaN}',
+        b'{"X": 1}',
+        b'{"x": [1]}',
+    ],
+)
+def test_rows_that_need_a_second_look_are_doubtful(payload: bytes | None) -> None:
+    columns = [("x", INT4)]
+    assert run(build_fast_json_decode_sql("raw", columns), [payload], columns)[0]["reason"] == DOUBTFUL
+
+
+def test_a_required_key_that_is_missing_is_doubtful() -> None:
+    columns = [("x", INT4)]
+    rows = run(build_fast_json_decode_sql("raw", columns, required=["x"]), [b"{}", b'{"x": null}', b'{"x": 1}'], columns)
+    assert [row["reason"] for row in rows] == [DOUBTFUL, DOUBTFUL, None]

@@ -31,9 +31,9 @@ ICEBERG = {
 def test_each_name_builds_its_connector() -> None:
     fields = [("id", VARCHAR)]
     assert isinstance(build_source(KAFKA), KafkaSource)
-    assert isinstance(build_sink(uuid.uuid4(), KAFKA, fields, ["id"], Format("UPSERT", "JSON")), KafkaSink)
-    assert isinstance(build_sink(uuid.uuid4(), ICEBERG, fields), IcebergSink)
-    assert isinstance(build_sink(uuid.uuid4(), {"connector": "blackhole"}, fields), BlackholeSink)
+    assert isinstance(build_sink(uuid.uuid4(), KAFKA, Format("UPSERT", "JSON"), fields, ["id"]), KafkaSink)
+    assert isinstance(build_sink(uuid.uuid4(), ICEBERG, None, fields), IcebergSink)
+    assert isinstance(build_sink(uuid.uuid4(), {"connector": "blackhole"}, None, fields), BlackholeSink)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,8 @@ def test_wrong_formats_are_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=message):
         build_decode_sql("raw", columns, shape)
+
+
+def test_a_source_of_an_unknown_encoding_is_refused_at_once() -> None:
+    with pytest.raises(UnsupportedQuery, match="Use FORMAT PLAIN ENCODE JSON or BYTES or CSV"):
+        build_source(KAFKA, Format("PLAIN", "PROTOBUF"))
