@@ -111,21 +111,33 @@ class _Commit:
         if self._lost is not None:
             remove_files(self._table.io, self._lost.metadata_paths)
             self._lost = None
-        addition = self._plan(self._table)
-        if addition is None:
+        staged = self._stage()
+        if staged is None:
             return False
-        staged = stage_append(
-            self._table,
-            addition.written,
-            snapshot_id=self._snapshot_id,
-            properties=addition.properties,
-            summary=addition.summary,
-            clock=self._clock,
-        )
         self._failpoint("staged")
         self._commit(staged)
         self._failpoint("committed")
         return True
+
+    def _stage(self) -> StagedAppend | None:
+        try:
+            addition = self._plan(self._table)
+            if addition is None:
+                return None
+            return stage_append(
+                self._table,
+                addition.written,
+                snapshot_id=self._snapshot_id,
+                properties=addition.properties,
+                summary=addition.summary,
+                clock=self._clock,
+            )
+        except OSError as error:  # nothing was asked of the catalog yet; whether to wait is the caller's policy
+            raise UnavailableError(
+                f"files cannot be written or read: {error}",
+                where=self._table.location(),
+                fix="Look after the warehouse's disk or store; the append is made again then.",
+            ) from error
 
     def _commit(self, staged: StagedAppend) -> None:
         before = self._table.metadata

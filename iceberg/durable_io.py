@@ -37,12 +37,18 @@ class _DurableFile(PyArrowFile):
 
 class _SyncedWriter(io.BufferedWriter):
     def close(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        path = Path(self.raw.name)  # type: ignore[attr-defined]  # io.FileIO has it, RawIOBase does not say so
+        try:
             self.flush()
             os.fsync(self.fileno())
-            name = self.raw.name  # type: ignore[attr-defined]  # io.FileIO has it, RawIOBase does not say so
-            super().close()
-            sync_folder(Path(name).parent)
+        except OSError:  # the disk is full, say: half a file helps nobody
+            self.raw.close()
+            path.unlink(missing_ok=True)
+            raise
+        super().close()
+        sync_folder(path.parent)
 
 
 def make_folders(folder: Path) -> None:

@@ -30,8 +30,8 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import IntegerType, LongType, StringType, TimestampType, TimestamptzType
 
 from core.errors import InvalidInputError, NotFoundError
+from iceberg.loading import must_load
 from iceberg.predicates import all_of, at_least, at_most, equals, greater_than, is_null, less_than, one_of
-from iceberg.sink import must_load
 
 type_value = str | int | float | datetime
 type_operator = Literal["=", "<", "<=", ">", ">="]

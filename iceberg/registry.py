@@ -28,6 +28,7 @@ from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.artifacts import ArtifactStore
 from iceberg.catalog import warehouse_location
 from iceberg.commits import Addition, append_on_head
+from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
 from iceberg.predicates import all_of, equals
 from iceberg.rows import conform
@@ -264,18 +265,18 @@ class Registry:
 
     def revision(self) -> int | None:
         """A number that changes when versions are added; cheap to poll. None while the registry is empty."""
-        snapshot = self._catalog.load_table(MODEL_VERSIONS.identifier).current_snapshot()
+        snapshot = must_load(self._catalog, MODEL_VERSIONS.identifier).current_snapshot()
         return snapshot.snapshot_id if snapshot else None
 
     def _ensure_model(self, name: str, now: datetime, description: str | None, owner: str | None) -> None:
-        table = self._catalog.load_table(MODELS.identifier)
+        table = must_load(self._catalog, MODELS.identifier)
         row = {"name": name, "created_at": now, "description": description, "owner": owner}
         append = _RowAppend(lambda head: None if _scan(head, equals("name", name)) else row)
         append_on_head(table, append.plan, clock=self._clock)
 
     def _append_numbered(self, identifier: str, scope: BooleanExpression, number: str, row: type_row) -> type_row:
         """Append a row whose column `number` is one more than the greatest in `scope`, and return it."""
-        table = self._catalog.load_table(identifier)
+        table = must_load(self._catalog, identifier)
 
         def next_row(head: Table) -> type_row:
             return {**row, number: max((other[number] for other in _scan(head, scope)), default=0) + 1}
@@ -285,7 +286,7 @@ class Registry:
         return append.row
 
     def _rows(self, identifier: str, scope: BooleanExpression) -> type_rows:
-        return _scan(self._catalog.load_table(identifier), scope)
+        return _scan(must_load(self._catalog, identifier), scope)
 
 
 class _RowAppend:

@@ -23,13 +23,13 @@ from datetime import timedelta
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from core.clock import Clock, SystemClock
-from core.errors import InvalidInputError, NotFoundError
+from core.errors import InvalidInputError
 from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.commits import PATIENCE, Addition, append_on_head, type_failpoint
+from iceberg.loading import must_load
 from iceberg.rows import conform
 
 
@@ -51,6 +51,7 @@ class ExactlyOnceTable:
 
     Raises:
         NotFoundError: the table does not exist.
+        CorruptDataError: its metadata is missing or unreadable.
     """
 
     def __init__(
@@ -114,22 +115,6 @@ class _Append:
             self._written = write_rows(table, conform(table, self._rows, {"sink_epoch": self._epoch}))
             self._failpoint("files written")
         return Addition(self._written, {self._property: str(self._epoch)}, {"headrace.epoch": str(self._epoch)})
-
-
-def must_load(catalog: Catalog, identifier: str) -> Table:
-    """Load a table.
-
-    Raises:
-        NotFoundError: it does not exist.
-    """
-    try:
-        return catalog.load_table(identifier)
-    except NoSuchTableError as error:
-        raise NotFoundError(
-            f"table `{identifier}` does not exist",
-            where="catalog",
-            fix="Create it with `ensure_tables` or `create_table_for_arrow`.",
-        ) from error
 
 
 def _stored_epoch(table: Table, property_name: str) -> int:

@@ -299,12 +299,16 @@ def ensure_tables(catalog: Catalog, definitions: Sequence[TableDefinition] = DEF
 def create_table_for_arrow(catalog: Catalog, identifier: str, arrow_schema: pa.Schema) -> Table:
     """Create a table with the columns of an Arrow schema unless it exists, and load it.
 
-    A time column named as in `TIME_COLUMNS` gives the day of the partition, `tenant_id` its bucket. All columns are
+    A table of `DEFINITIONS` is created as it is defined there, whoever comes first. For others, a time column named as in `TIME_COLUMNS` gives the day of the partition, `tenant_id` its bucket. All columns are
     optional. A column `sink_epoch` is added where it is missing.
 
     Raises:
         InvalidInputError: a column has a type that Iceberg does not know.
     """
+    definition = next((known for known in DEFINITIONS if known.identifier == identifier), None)
+    if definition is not None:
+        ensure_tables(catalog, (definition,))
+        return catalog.load_table(identifier)
     names = arrow_schema.names
     if "sink_epoch" not in names:
         arrow_schema = arrow_schema.append(pa.field("sink_epoch", pa.int64()))

@@ -16,7 +16,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from core.errors import ConfigError, UnavailableError
 from iceberg.catalog import open_catalog, warehouse_location
-from iceberg.tables import DEFINITIONS, create_table_for_arrow, ensure_tables
+from iceberg.tables import DEFINITIONS, PREDICTIONS, create_table_for_arrow, ensure_tables
 
 
 def test_opening_makes_file_folders_and_namespaces(tmp_path: Path) -> None:
@@ -127,6 +127,11 @@ def test_a_table_made_from_arrow_is_partitioned_by_what_it_has(catalog: Catalog)
     assert made.schema().column_names == ["tenant_id", "entity_id", "feature_end", "x", "sink_epoch"]
     plain = create_table_for_arrow(catalog, "lake.features_plain", pa.schema([("x", pa.list_(pa.float64()))]))
     assert plain.spec().is_unpartitioned()
+
+
+def test_a_sink_that_comes_first_creates_a_documented_table_as_documented(catalog: Catalog) -> None:
+    made = create_table_for_arrow(catalog, "lake.predictions", pa.schema([("prediction_id", pa.string())]))
+    assert [field.name for field in made.schema().fields] == [column.name for column in PREDICTIONS.columns]
 
 
 @pytest.mark.parametrize(

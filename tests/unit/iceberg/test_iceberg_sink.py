@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
-from core.errors import InvalidInputError, NotFoundError, UnavailableError
+from core.errors import CorruptDataError, InvalidInputError, NotFoundError, UnavailableError
 from core.fakes.clock import ManualClock
 from iceberg.catalog import open_catalog
 from iceberg.sink import ExactlyOnceTable, epoch_property
@@ -218,6 +220,36 @@ def test_predictions_as_the_stream_database_sends_them_fit_the_table(catalog: Ca
     assert first["feature_end"] == naive.replace(tzinfo=UTC)
     assert (first["features"], second["features"]) == (None, [1.0, None])
     assert (first["route_epoch"], second["route_epoch"], first["sink_epoch"], first["pipeline"]) == (None, 3, 9, None)
+
+
+def test_a_disk_without_room_is_unavailable_and_leaves_no_part_of_a_file(catalog: Catalog, table: str, tmp_path: Path) -> None:
+    """The kernel refuses to write past 300 bytes of a file, in the midst of Parquet."""
+    sink = ExactlyOnceTable(catalog, table, SINK)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        with pytest.raises(UnavailableError, match="File too large"):
+            sink.append(1, rows_of("a", [1, 2]))
+        deadline = time.monotonic() + 10  # the file of the other partition is written in another thread
+        while data_files(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert data_files(tmp_path) == set()
+    assert sink.append(1, rows_of("a", [1, 2]))
+    assert content(catalog, table) == Counter({("a", 1, 1): 1, ("a", 1, 2): 1})
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "replaced"])
+def test_damaged_metadata_is_named(open_lake: Callable[[], Catalog], catalog: Catalog, table: str, damage: str) -> None:
+    path = Path(catalog.load_table(table).metadata_location.removeprefix("file://"))
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes({"emptied": b"", "cut": path.read_bytes()[:100], "replaced": b'{"format-version": 2}'}[damage])
+    with pytest.raises(CorruptDataError, match=r"metadata of table `lake\.rows` is missing or unreadable") as caught:
+        ExactlyOnceTable(open_lake(), table, SINK)
+    assert caught.value.fix
 
 
 def test_snapshots_are_stamped_by_the_clock_and_never_go_back(catalog: Catalog, table: str) -> None:

@@ -1,0 +1,35 @@
+"""Loads tables, with errors that say what is wrong with one."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError as MalformedMetadata
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import ValidationError as InvalidMetadata
+from pyiceberg.table import Table
+
+from core.errors import CorruptDataError, NotFoundError
+
+
+def must_load(catalog: Catalog, identifier: str) -> Table:
+    """Load a table.
+
+    Raises:
+        NotFoundError: it does not exist.
+        CorruptDataError: the catalog knows it, but its metadata file is missing or unreadable.
+    """
+    try:
+        return catalog.load_table(identifier)
+    except NoSuchTableError as error:
+        raise NotFoundError(
+            f"table `{identifier}` does not exist",
+            where="catalog",
+            fix="Create it with `ensure_tables` or `create_table_for_arrow`.",
+        ) from error
+    except (FileNotFoundError, InvalidMetadata, MalformedMetadata, UnicodeDecodeError) as error:
+        lines = str(error).splitlines()
+        raise CorruptDataError(
+            f"metadata of table `{identifier}` is missing or unreadable: {lines[0] if lines else type(error).__name__}",
+            where="warehouse",
+            fix="Restore the file from a replica, or register the table's last good metadata file.",
+        ) from error
