@@ -80,7 +80,7 @@ def run(sql: str, payloads: Sequence[bytes | None], columns: Sequence[tuple[str,
     types = {column[0]: str(column[1]) for column in result.description}
     rows = result.fetchall()
     for name, type_ in columns:
-        expected = connection.execute(f"SELECT NULL::{type_.duckdb} AS x").description[0][1]
+        expected = connection.sql(f"SELECT NULL::{type_.duckdb} AS x").types[0]
         assert types[name] == str(expected), f"{name} is {types[name]}, not {expected}"
     return [dict(zip(types, row, strict=True)) for row in rows]
 
