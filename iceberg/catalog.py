@@ -91,6 +91,12 @@ def warehouse_location(warehouse: str) -> str:
             where="warehouse",
             fix=f"Use a folder, or one of {', '.join(sorted(_REMOTE_SCHEMES))}.",
         )
+    if warehouse.partition(":/")[0] in _REMOTE_SCHEMES:
+        raise ConfigError(
+            f"warehouse `{warehouse}` has lost a slash",
+            where="warehouse",
+            fix="Pass an object store's URL as text, not as a Path.",
+        )
     folder = rest if rest else warehouse.removeprefix("file:")
     if not folder.strip():
         raise ConfigError("the warehouse is empty", where="warehouse", fix="Give a folder or an object store's URL.")

@@ -145,6 +145,7 @@ def test_a_sink_that_comes_first_creates_a_documented_table_as_documented(catalo
         ("jdbc", "jdbc:sqlite:x.db", "", "is empty"),
         ("jdbc", "jdbc:sqlite:x.db", "ftp://w", "unknown scheme `ftp`"),
         ("jdbc", "jdbc:sqlite:x.db", "/w?x", "holds `?`"),
+        ("jdbc", "jdbc:sqlite:x.db", str(Path("s3://bucket/w")), "has lost a slash"),
     ],
 )
 def test_malformed_settings_are_refused(catalog_type: str, uri: str, warehouse: str, says: str) -> None:
