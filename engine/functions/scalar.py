@@ -216,11 +216,11 @@ def _binary(t: FunctionTable) -> None:
     t.add(
         "encode",
         "bytea, varchar -> varchar",
-        "CASE lower({1}) WHEN 'hex' THEN lower(hex({0})) WHEN 'base64' THEN base64({0}) ELSE error('unknown encoding') END",
+        "CASE lower({1}) WHEN 'hex' THEN lower(hex({0})) WHEN 'base64' THEN base64({0}) END",
     )
     t.add(
         "decode",
         "varchar, varchar -> bytea",
-        "CASE lower({1}) WHEN 'hex' THEN unhex({0}) WHEN 'base64' THEN from_base64({0}) ELSE error('unknown encoding') END",
+        "CASE lower({1}) WHEN 'hex' THEN unhex({0}) WHEN 'base64' THEN from_base64({0}) END",
     )
     t.add("convert_from", "bytea, varchar -> varchar", "decode({0})")

@@ -27,6 +27,8 @@ class RelationLeaf(Operator):
         self.append_only = relation.append_only
         self.watermarked = frozenset(positions[i] for i in relation.watermarked if i in positions)
         self._positions = positions
+        self.physical_types = tuple(column.type for column in relation.columns)
+        self.physical_watermarked = relation.watermarked
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         del deltas

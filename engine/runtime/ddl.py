@@ -99,12 +99,12 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     job = Job(created, built.root) if built.root is not None else None
     if isinstance(created, Input):
         if created.has_connector:
-            return _Attached(connector=ConnectorInput(created, build_source(created.options), built.watermark))
+            return _Attached(connector=ConnectorInput(created, build_source(created.options, created.format), built.watermark))
         return _Attached(table=TableInput(created))
     if isinstance(created, Sink) and job is not None:
         fields = _sink_fields(created, job, engine.catalog)
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
-        writer = build_sink(UUID(created.uuid), created.options, fields, key, created.format)
+        writer = build_sink(UUID(created.uuid), created.options, created.format, fields, key)
         return _Attached(job=job, delivery=Delivery(created, [name for name, _ in fields], writer, engine.store.cursor))
     return _Attached(job=job)
 
@@ -146,6 +146,7 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
             ],
         )
         if attached.job is not None:
+            attached.job.rehearse(epoch)
             attached.job.initialize(epoch)
             epoch.run_deferred()
             attached.job.backfill(epoch, engine.stored_relations())

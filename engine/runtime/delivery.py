@@ -96,13 +96,13 @@ class Delivery:
     def _deliver_some(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Deliver the next epochs; False if there were none."""
         outbox = self.sink.outbox
-        cut = connection.execute(
+        ((cut,),) = connection.execute(
             f"SELECT coalesce(max(epoch) FILTER (WHERE total <= {_BATCH_ROWS}), min(epoch)) FROM (SELECT epoch,"
             f" sum(count(*)) OVER (ORDER BY epoch) AS total FROM {outbox} WHERE epoch > {self.delivered} GROUP BY epoch) AS e"
-        ).fetchone()
-        if cut is None or cut[0] is None:
+        ).fetchall()
+        if cut is None:
             return False
-        epoch = int(cut[0])
+        epoch = int(cut)
         columns = "".join(f", c{i}" for i in range(len(self._names)))
         rows: pa.Table = connection.sql(
             f"SELECT op{columns} FROM {outbox} WHERE epoch > {self.delivered} AND epoch <= {epoch} ORDER BY epoch, seq"

@@ -45,8 +45,8 @@ class Epoch:
         self._temps += 1
         self.statements += 1
         name = f"temp.e{self._temps}"
-        row = self._connection.execute(f"CREATE OR REPLACE TEMP TABLE e{self._temps} AS {select}").fetchone()
-        return name, int(row[0]) if row else 0
+        ((count,),) = self._connection.execute(f"CREATE OR REPLACE TEMP TABLE e{self._temps} AS {select}").fetchall()
+        return name, int(count)
 
     def defer(self, sql: str) -> None:
         self._deferred.append(sql)
@@ -77,6 +77,9 @@ class Epoch:
     @property
     def deltas(self) -> Mapping[int, Delta]:
         return self._deltas
+
+    def forget_deltas(self) -> None:
+        self._deltas.clear()
 
     def run_deferred(self) -> None:
         for sql in self._deferred:

@@ -170,7 +170,7 @@ class ConnectorInput:
 
     def again(self) -> ConnectorInput:
         """A second reader of the same records, from the start up to where this one is."""
-        reader = build_source(self.relation.options)
+        reader = build_source(self.relation.options, self.relation.format)
         return ConnectorInput(self.relation, reader, self._watermark, until=dict(self.positions))
 
     @property

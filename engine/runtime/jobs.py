@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection
 
 from engine.catalog.objects import CatalogObject, MaterializedView, Sink, Subscription
@@ -11,6 +12,7 @@ from engine.operators.temporal_join import TemporalJoin
 from engine.plan.stream import operators
 from engine.runtime.epoch import Epoch
 
+_LONG_AGO = dt.datetime(1, 1, 1)  # noqa: DTZ001  instants inside the engine are naive UTC
 OP_INSERT, OP_DELETE, OP_UPDATE_DELETE, OP_UPDATE_INSERT = 1, 2, 3, 4
 
 
@@ -55,6 +57,19 @@ class Job:
     def initialize(self, epoch: Epoch) -> None:
         """Emit what the operators have before any input (the row of a global aggregate, constants)."""
         self._finish(epoch, _initialize(self.root, epoch))
+
+    def rehearse(self, epoch: Epoch) -> None:
+        """Run every statement once on no rows, so that what DuckDB would refuse is refused now and not in an epoch."""
+        for leaf in self.leaves:
+            relation = leaf.physical_types
+            nothing = ", ".join(f"CAST(NULL AS {t.duckdb}) AS c{i}" for i, t in enumerate(relation))
+            marks = dict.fromkeys(leaf.physical_watermarked, _LONG_AGO)
+            epoch.set_relation_delta(
+                leaf.relation, Delta(f"(SELECT {nothing}, CAST(1 AS TINYINT) AS d WHERE false)", watermarks=marks)
+            )
+        self.run(epoch)
+        epoch.run_deferred()
+        epoch.forget_deltas()
 
     def backfill(self, epoch: Epoch, stored: Collection[int]) -> None:
         """Feed what is stored in the relations below (those in `stored`), as insertions."""

@@ -103,12 +103,12 @@ class Store:
         self._check_version()
 
     def _check_version(self) -> None:
-        row = self.writer.execute("SELECT value FROM hr.meta WHERE name = 'format'").fetchone()
-        if row is None:
+        rows = self.writer.execute("SELECT value FROM hr.meta WHERE name = 'format'").fetchall()
+        if not rows:
             self.writer.execute("INSERT INTO hr.meta VALUES ('format', ?), ('epoch', 0), ('row_id', 0)", [FORMAT_VERSION])
-        elif row[0] != FORMAT_VERSION:
+        elif rows[0][0] != FORMAT_VERSION:
             raise CorruptDataError(
-                f"the engine's file has format {row[0]}, this program reads {FORMAT_VERSION}",
+                f"the engine's file has format {rows[0][0]}, this program reads {FORMAT_VERSION}",
                 where=str(self.path),
                 fix="Use the program that wrote it.",
             )
@@ -118,9 +118,8 @@ class Store:
         return self.writer.cursor()
 
     def read_meta(self, name: str) -> int:
-        row = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchone()
-        assert row is not None
-        return int(row[0])
+        ((value,),) = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchall()
+        return int(value)
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file; called when idle."""

@@ -52,6 +52,8 @@ _BINARY: dict[type[exp.Expr], str] = {
     exp.RegexpLike: "~",
 }  # fmt: skip
 
+_ENCODINGS = ("hex", "base64")
+
 
 class ExpressionBinder:
     """Binds expressions of one query level.
@@ -271,7 +273,7 @@ class ExpressionBinder:
         return Parameter(self._env.parameter_types.get(number, UNKNOWN), number)
 
     def _any_call(self, node: exp.Expr) -> Expr:
-        call = read_call(node)  # type: ignore[arg-type]  # sqlglot's classes share Expr only
+        call = read_call(node)
         assert call is not None
         if call.window is not None:
             return self._window(call, node)
@@ -370,6 +372,18 @@ class ExpressionBinder:
         )
 
     def _call(self, name: str, args: list[Expr], node: exp.Expr) -> Expr:
+        if (
+            name in ("encode", "decode")
+            and len(args) == 2
+            and isinstance(args[1], Literal)
+            and str(args[1].value).lower() not in _ENCODINGS
+        ):
+            raise SqlError(
+                f"unrecognized encoding: `{args[1].value}`",
+                position=position_of(node),
+                sqlstate="22023",
+                fix=f"Known: {', '.join(_ENCODINGS)}.",
+            )
         if name not in _FUNCTIONS:
             raise UndefinedFunction(
                 f"function `{name}({', '.join(arg.type.sql for arg in args)})` does not exist",
