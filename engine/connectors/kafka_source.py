@@ -98,11 +98,12 @@ class KafkaSource:
         Raises:
             CorruptDataError: the topic ends before a position that was read already (it was truncated or created anew).
         """
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure  # read first: what was buffered before it is good
         table = self._buffer.take(max_rows)
         if table is not None:
             self._taken.update(_next_positions(table))
+        elif failure is not None:
+            raise failure
         return table
 
     def starts(self) -> Positions:
