@@ -54,7 +54,7 @@ def prepare(platform: Platform) -> None:
         if route.tenant_id == first[route.endpoint]
     ]
     if {route.model for route in routes} - {version.name for version in registry.list()}:
-        register_all(registry, clock=SystemClock())
+        register_all(registry, clock=SystemClock())  # type: ignore[arg-type]  # learning asks for **properties
     deployer.apply(
         settings.database_url,
         folder.find(folder.built_in_names()),

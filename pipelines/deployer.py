@@ -112,7 +112,14 @@ def _connect(database_url: str) -> Iterator[psycopg.Connection]:
             fix="Start it with `headrace dev`, or set HEADRACE_DATABASE_URL.",
         ) from error
     with connection:
-        yield connection
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            raise UnavailableError(f"the connection to the stream database was lost: {_first_line(error)}") from error
+        except psycopg.Error as error:  # statements of our own, not the user's: those are explained where they are run
+            raise HeadraceError(
+                f"the stream database refuses a statement of the deployer: {_first_line(error)}", fix=error.diag.message_hint
+            ) from error
 
 
 @dataclass

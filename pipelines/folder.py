@@ -90,9 +90,8 @@ def load(folder: Path) -> Pipeline:
     paths = sorted(folder.glob("*.sql"))
     if not paths:
         raise NotFoundError("there is no SQL file", where=str(folder), fix="Name the files NN_<step>.sql.")
-    return Pipeline(
-        name, tuple((str(path), path.read_text(encoding="utf-8")) for path in paths), _load_data(folder / DATA_FILE)
-    )
+    files = tuple((_shown(path), path.read_text(encoding="utf-8")) for path in paths)
+    return Pipeline(name, files, _load_data(folder / DATA_FILE))
 
 
 def shared() -> Pipeline:
@@ -108,6 +107,12 @@ def built_in_names() -> list[str]:
 def find(names: Sequence[str]) -> list[Pipeline]:
     """Read each folder; a bare name that is no folder here means one of ours."""
     return [load(path if (path := Path(name)).is_dir() or name not in built_in_names() else BUILT_IN / name) for name in names]
+
+
+def _shown(path: Path) -> str:
+    """The path as a person in the current folder would write it."""
+    absolute, here = path.resolve(), Path.cwd().resolve()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
 
 
 def _load_data(file: Path) -> PipelineData:

@@ -17,6 +17,7 @@ def demo(
     ] = None,
     data_dir: DataDir = None,
     seconds: Annotated[float, typer.Option("--seconds", min=20, max=300, help="How long the streams are replayed.")] = 60.0,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Just this built-in pipeline; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start everything, replay three streams, kill the engine once, and check every result independently.
@@ -28,6 +29,6 @@ def demo(
     from headrace.demo.run import run
 
     loaded = load_settings(context, data_dir=data_dir)
-    summary = run(loaded, context.obj.environ, data=data, replay_seconds=seconds, as_json=as_json)
+    summary = run(loaded, context.obj.environ, data=data, replay_seconds=seconds, only=only or None, as_json=as_json)
     if not summary.ok:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -55,12 +55,21 @@ FRAME_SECONDS = 0.25
 MARKER = ".demo"
 
 
-def run(loaded: Loaded, environ: Mapping[str, str], *, data: Path | None, replay_seconds: float, as_json: bool) -> Summary:
+def run(
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    *,
+    data: Path | None,
+    replay_seconds: float,
+    only: Sequence[str] | None = None,
+    as_json: bool = False,
+) -> Summary:
     """Run the demo in `DATA_DIR/demo`, which is emptied first, and leave `summary.json` there.
 
     Args:
         data: folder of CSV files to replay instead of the built-in streams.
         replay_seconds: how long the streams run before the steady phase.
+        only: names of built-in pipelines; None for all.
 
     Raises:
         ConflictError: the folder is in use, or holds something that is not a demo's.
@@ -72,7 +81,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, data: Path | None, replay
 
         scenario = csv_scenario(data)
     else:
-        scenario = built_in_scenario(SEED)
+        scenario = built_in_scenario(SEED, only)
     settings = _settings(loaded, scenario)
     _empty(settings.data_dir)
     summary = Summary()
