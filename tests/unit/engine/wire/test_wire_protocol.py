@@ -288,14 +288,14 @@ async def test_other_clients_are_answered_while_a_big_answer_is_sent(running: An
     big, small = await Raw.connect(running), await Raw.connect(running)
     big.send(m.message(b"Q", m.zero_ended("SELECT i, 'row ' || i AS a, i * 0.1 AS b FROM range(60000) t(i)")))
     reading = asyncio.create_task(big.until_ready())
-    slowest = 0.0
+    answered = 0
     while not reading.done():
-        before = time.monotonic()
         small.send(m.message(b"Q", m.zero_ended("SELECT 1")))
-        await small.until_ready()
-        slowest = max(slowest, time.monotonic() - before)
+        assert kinds(await small.until_ready()) == "TDCZ"
+        answered += not reading.done()
     assert len(await reading) == 60003
-    assert slowest < 1.0
+    # Turns, not seconds: a server that sent the big answer in one go would leave room for one or two.
+    assert answered >= 5
     big.close()
     small.close()
 
