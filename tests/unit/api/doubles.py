@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
+from api.app import build_app
 from api.database import Parameters, Statement, StatementError
+from api.graphql.context import Services
 from api.ingest.verdicts import Record
-from api.live.changes import Change
+from api.live.changes import Change, ChangeFeed
+from core.clock import Clock
 from core.errors import UnavailableError
+from core.settings import Settings
 
 NOWHERE = "127.0.0.1:1"  # nobody listens on port 1
 
@@ -94,3 +101,25 @@ def connected(app: FastAPI, *, address: str = "127.0.0.1") -> httpx.AsyncClient:
     """A client that calls `app` from `address`."""
     transport = httpx.ASGITransport(app=app, client=(address, 40000), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the test's own process keeps its signals
+
+
+@asynccontextmanager
+async def serving(settings: Settings, clock: Clock, feed: ChangeFeed | None = None) -> AsyncIterator[tuple[str, Services]]:
+    """The whole application behind a real socket; gives its address and services."""
+    app = build_app(settings, clock=clock, prediction_feed=feed, anomaly_feed=ScriptedFeed())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await eventually(lambda: server.started)
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}", app.state.services
+        finally:
+            server.should_exit = True
+            await task

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,19 +12,17 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 import websockets
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 from pydantic import SecretStr
 
-from api.app import build_app
 from api.graphql.context import Services
 from api.live.changes import Change
 from api.schema import SCHEMA_FILE, export
 from core.fakes import ManualClock
 from core.settings import Settings
-from tests.unit.api.doubles import NOWHERE, ScriptedFeed, eventually
+from tests.unit.api.doubles import NOWHERE, ScriptedFeed, eventually, serving
 
 PROTOCOL = websockets.Subprotocol("graphql-transport-ws")
 FRAMES = (
@@ -51,27 +47,6 @@ class Running:
             return found
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@asynccontextmanager
-async def _running(settings: Settings, clock: ManualClock, feed: ScriptedFeed) -> AsyncIterator[Running]:
-    app = build_app(settings, clock=clock, prediction_feed=feed, anomaly_feed=ScriptedFeed())
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await eventually(lambda: server.started)
-        try:
-            yield Running(f"127.0.0.1:{listener.getsockname()[1]}", app.state.services, settings, feed)
-        finally:
-            server.should_exit = True
-            await serving
-
-
 @pytest.fixture
 async def api(tmp_path: Path, clock: ManualClock, feed: ScriptedFeed) -> AsyncIterator[Running]:
     settings = Settings(
@@ -81,8 +56,8 @@ async def api(tmp_path: Path, clock: ManualClock, feed: ScriptedFeed) -> AsyncIt
         udf_url=f"http://{NOWHERE}",
         api_keys={"acme": SecretStr("key-of-acme")},
     )
-    async with _running(settings, clock, feed) as running:
-        yield running
+    async with serving(settings, clock, feed) as (address, services):
+        yield Running(address, services, settings, feed)
 
 
 def _change(number: int, tenant: str = "default") -> Change:
