@@ -116,7 +116,8 @@ class KafkaSink:
         """
         self.close()
         try:
-            producer = self._producer = Producer(self._config, logger=logger)
+            # A callback for each record would cost more than the record; refusals are all that is asked for.
+            producer = self._producer = Producer({**self._config, "delivery.report.only.error": True}, logger=logger)
             _until_done(lambda: producer.init_transactions(_CALL_SECONDS))
             self._wait_for_topic(producer)
             return self._fetch_delivered_epoch()
