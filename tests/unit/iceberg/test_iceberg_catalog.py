@@ -176,3 +176,12 @@ def test_a_rest_catalog_that_does_not_answer_is_unavailable() -> None:
 )
 def test_warehouse_locations_are_absolute_urls(given: str, stored: str) -> None:
     assert warehouse_location(given) == stored
+
+
+def test_folders_with_blanks_and_percent_signs_work(tmp_path: Path) -> None:
+    folder = tmp_path / "my data 100%25 é"
+    catalog = open_catalog("jdbc", f"jdbc:sqlite:{folder / 'catalog.db'}", str(folder / "ware house"))
+    table = create_table_for_arrow(catalog, "lake.rows", pa.schema([("tenant_id", pa.string())]))
+    table.append(pa.table({"tenant_id": ["a/b c"], "sink_epoch": pa.array([1], pa.int64())}))
+    assert catalog.load_table("lake.rows").scan().to_arrow().num_rows == 1
+    assert {path.name for path in folder.iterdir()} >= {"catalog.db", "ware house"}
