@@ -39,13 +39,14 @@ class KafkaLog:
     librdkafka calls back in the thread that polls; so there is one that does nothing else.
     """
 
-    def __init__(self, bootstrap: str, *, max_message_bytes: int) -> None:
+    def __init__(self, bootstrap: str, *, max_message_bytes: int, acknowledge_seconds: float = ACKNOWLEDGE_SECONDS) -> None:
+        self._acknowledge_seconds = acknowledge_seconds
         self._config: dict[str, Any] = {  # Any: librdkafka takes texts and numbers
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 2,
-            "message.timeout.ms": int(ACKNOWLEDGE_SECONDS * 1000),
+            "message.timeout.ms": int(acknowledge_seconds * 1000),
             "message.max.bytes": max_message_bytes,
             "queue.buffering.max.messages": 200_000,
             "partitioner": "murmur2_random",  # as Java clients do, so that an entity has one partition whoever produces
@@ -64,7 +65,7 @@ class KafkaLog:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         headers: list[tuple[str, str | bytes | None]] = list(carrier.items())
-        deadline = loop.time() + ACKNOWLEDGE_SECONDS
+        deadline = loop.time() + self._acknowledge_seconds
         for record in records:
             while not self._try_produce(topic, record, headers, delivery):
                 if loop.time() > deadline:
