@@ -103,7 +103,7 @@ def _combine_pattern(route: Route, rows: Int64, within: Int64, pattern: npt.NDAr
         rows,
         pa.array(spoken.classes).take(pa.array(label_index)),
         pa.array(_score(combined, label_index, spoken)),
-        _members_json(route, weights, own, failures, answers, len(rows)),
+        _members_json(route, weights, own, failures, answers),
         pa.nulls(len(rows), pa.string()),
     )
 
@@ -154,25 +154,24 @@ def _members_json(
     own: dict[int, Float64],
     failures: dict[int, RowError],
     answers: Answers,
-    n: int,
 ) -> pa.Array:
-    """The `members` of each row: string[n], built by columns from constant pieces of text."""
+    """The `members` of each row: string[rows], built by columns from constant pieces of text; somebody answered."""
     pieces: list[Any] = []  # Any: text, or an Arrow array of text
     before = "["
     for i, member in enumerate(route.members):
         if i in own:
             signature = _signature(answers, i)
             best = own[i].argmax(axis=1)
-            names = pa.array([json.dumps(label) for label in signature.classes])
             head = _head(member, weights.get(i, 0.0))
-            pieces += [f'{before}{head}, "label": ', names.take(pa.array(best)), ', "value": ']
-            pieces += [pc.cast(pa.array(_score(own[i], best, signature)), pa.string()), "}"]
-            before = ", "
+            # All that comes before the number, once for each class: as few pieces to join as possible.
+            openings = pa.array([f'{before}{head}, "label": {json.dumps(label)}, "value": ' for label in signature.classes])
+            pieces += [openings.take(pa.array(best)), pc.cast(pa.array(_score(own[i], best, signature)), pa.string())]
+            before = "}, "
         elif i in failures:
-            pieces.append(before + _failed_json(member, failures[i]))
-            before = ", "
-    joined = pc.binary_join_element_wise(*pieces, "]", "")
-    return joined if isinstance(joined, pa.Array) else pa.array([joined.as_py()] * n)
+            told = _failed_json(member, failures[i])
+            pieces.append(before + told.removesuffix("}"))
+            before = "}, "
+    return pc.binary_join_element_wise(*pieces, "}]", "")
 
 
 def _head(member: Member, weight: float) -> str:

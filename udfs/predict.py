@@ -69,7 +69,8 @@ def predict(routes: pa.Array, keys: pa.Array, features: pa.Array, sessions: Mode
     vectors = feature_column(features)
     texts = text_column(routes).dictionary_encode()
     route_of = np.where(texts.indices.is_valid(), pc.fill_null(texts.indices, -1).to_numpy(), -1)
-    blocks = [Block.of_error(np.flatnonzero(route_of < 0), _NO_ROUTE)]
+    routeless = np.flatnonzero(route_of < 0)
+    blocks = [Block.of_error(routeless, _NO_ROUTE)] if len(routeless) or not n else []
     groups: list[_Group] = []
     key_texts = text_column(keys)
     for i, text in enumerate(texts.dictionary.to_pylist()):
