@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from core.errors import CorruptDataError, HeadraceError
 from engine.connectors.base import RAW_SCHEMA, Positions
 from engine.connectors.kafka_options import client_config, read_kafka_source_options, sync_call_timeout
 from engine.connectors.options import parse_choice, parse_int
+from engine.connectors.record_buffer import RecordBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class KafkaSource:
         group = f"{named.get('group.id.prefix', 'rw-consumer')}-{uuid.uuid4()}"  # librdkafka wants one; it is never joined
         self._config = {**_DEFAULTS, **client_config(named), "enable.auto.commit": "false", "group.id": group}
         self._discovery_seconds = discovery_seconds
-        self._buffer = _Buffer(max_buffered_rows, max_buffered_bytes)
+        self._buffer = RecordBuffer(max_buffered_rows, max_buffered_bytes)
         self._known: dict[int, int] = {}  # partition to the offset that is polled next
         self._ends: dict[int, int] = {}
         self._taken: dict[int, int] = {}
@@ -312,53 +312,3 @@ def _next_positions(table: pa.Table) -> dict[int, int]:
         partition: offset + 1
         for partition, offset in zip(*(last[name].to_pylist() for name in ("partition", "offset_max")), strict=True)
     }
-
-
-class _Buffer:
-    """Batches in order, bounded by rows and bytes: one thread puts, one takes."""
-
-    def __init__(self, max_rows: int, max_bytes: int) -> None:
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
-        self._batches: deque[pa.RecordBatch] = deque()
-        self._bytes = 0
-        self._room = threading.Condition()
-        self._released = False
-        self.rows = 0
-
-    def wait_for_room(self, seconds: float) -> bool:
-        with self._room:
-            return self._room.wait_for(lambda: self._released or self._has_room(), seconds) and not self._released
-
-    def release(self) -> None:
-        """Let a waiting putter go, for good."""
-        with self._room:
-            self._released = True
-            self._room.notify_all()
-
-    def put(self, batch: pa.RecordBatch) -> None:
-        with self._room:
-            self._batches.append(batch)
-            self._bytes += batch.nbytes
-            self.rows += batch.num_rows
-
-    def take(self, max_rows: int) -> pa.Table | None:
-        taken, wanted = [], max_rows
-        with self._room:
-            while self._batches and wanted > 0:
-                batch = self._batches.popleft()
-                self._bytes -= batch.nbytes
-                if batch.num_rows > wanted:
-                    rest = batch.slice(wanted)
-                    self._batches.appendleft(rest)
-                    self._bytes += rest.nbytes
-                    batch = batch.slice(0, wanted)
-                taken.append(batch)
-                wanted -= batch.num_rows
-                self.rows -= batch.num_rows
-            if self._has_room():
-                self._room.notify_all()
-        return pa.Table.from_batches(taken) if taken else None
-
-    def _has_room(self) -> bool:
-        return self.rows < self._max_rows and self._bytes < self._max_bytes
