@@ -35,7 +35,7 @@ from pyiceberg.table.update import (
     _update_table_metadata_log,
 )
 from pyiceberg.typedef import Identifier
-from sqlalchemy import update
+from sqlalchemy import URL, update
 from sqlalchemy.orm import Session
 
 # Longer than any commit of ours holds the write lock (some milliseconds), shorter than a person waits.
@@ -78,7 +78,8 @@ class SqliteCatalog(SqlCatalog):
         self._newest: dict[Identifier, tuple[str, TableMetadata]] = {}
         self._newest_lock = threading.Lock()
         io_class = {"py-io-impl": "iceberg.durable_io.DurableFileIO"} if location.startswith("file://") else {}
-        uri = f"sqlite:///{absolute}?timeout={BUSY_TIMEOUT_SECONDS}"
+        url = URL.create("sqlite", database=str(absolute), query={"timeout": str(BUSY_TIMEOUT_SECONDS)})
+        uri = url.render_as_string(hide_password=False)
         super().__init__(name, **{**io_class, **properties, "uri": uri, "warehouse": location})
 
     def commit_table(
