@@ -102,8 +102,11 @@ def _to_text(sql: str, source: SqlType) -> str:
         )
     if source == NUMERIC:
         return f"regexp_replace(regexp_replace(CAST({sql} AS VARCHAR), '(\\.[0-9]*[1-9])0+$', '\\1'), '\\.0+$', '')"
-    if source == TIMESTAMPTZ:
-        return f"(CAST({sql} AS VARCHAR) || '+00:00')"
+    if source in (TIMESTAMP, TIMESTAMPTZ):
+        # No, three or six decimals, as many as the value needs.
+        decimals = f"CASE WHEN epoch_us({sql}) % 1000000 = 0 THEN '' WHEN epoch_us({sql}) % 1000 = 0 THEN strftime({sql}, '.%g') ELSE strftime({sql}, '.%f') END"
+        zone = " || '+00:00'" if source == TIMESTAMPTZ else ""
+        return f"(strftime({sql}, '%Y-%m-%d %H:%M:%S') || {decimals}{zone})"
     if source == BYTEA:
         return f"('\\x' || lower(hex({sql})))"
     return f"CAST({sql} AS VARCHAR)"

@@ -39,6 +39,11 @@ class Delta:
     empty: bool = False
     watermarks: Watermarks = field(default_factory=dict)
 
+    @property
+    def stored(self) -> bool:
+        """Whether `source` is a table: consolidated, and cheap to read more than once."""
+        return not self.source.startswith("(")
+
 
 def no_change(watermarks: Watermarks | None = None) -> Delta:
     return Delta("", True, watermarks or {})
@@ -167,6 +172,18 @@ def consolidate(epoch: EpochContext, select: str, width: int) -> tuple[str, int]
         if width
         else f"SELECT CAST(sum(d) AS TINYINT) AS d FROM ({select}) AS x HAVING sum(d) <> 0"
     )
+
+
+def stored_input(epoch: EpochContext, delta: Delta, source: Operator) -> str | None:
+    """An input's changelog as a consolidated table; None if it turns out to be empty."""
+    if delta.empty:
+        return None
+    if delta.stored:
+        return delta.source
+    width = len(source.types)
+    select = f"SELECT {column_list(width)}, d FROM {delta.source} AS t"
+    name, count = epoch.temp(select) if source.append_only else consolidate(epoch, select, width)
+    return name if count else None
 
 
 def store(epoch: EpochContext, select: str) -> Delta:

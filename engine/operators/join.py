@@ -24,6 +24,7 @@ from engine.operators.base import (
     consolidate,
     no_change,
     store,
+    stored_input,
 )
 from engine.plan.algebra import JoinKind
 from engine.sql.expressions import Call, Expr, columns_of, conjuncts, render, transform
@@ -73,32 +74,27 @@ class Join(Operator):
         return (StateTable(self._left, self.inputs[0].types), StateTable(self._right, self.inputs[1].types))
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
-        left, right = (self._stored(epoch, delta, i) for i, delta in enumerate(deltas))
+        left = stored_input(epoch, deltas[0], self.inputs[0])
+        right = stored_input(epoch, deltas[1], self.inputs[1])
+        if left is None and right is None:
+            return no_change()
+        # The right state stays as it was until the output is computed; the left one is brought up to date first where the right
+        # changes have to meet it.
         parts: list[str] = []
         if left is not None:
             parts += self._left_changes(epoch, left)
             self._apply(epoch, left, 0)
         if right is not None:
             parts += self._right_changes(epoch, right)
-        if not parts:
-            return no_change()
         union = " UNION ALL ".join(parts)
         if self.append_only:
-            return store(epoch, union)
-        name, count = consolidate(epoch, union, len(self.types))
-        return Delta(name, count == 0)
-
-    def _stored(self, epoch: EpochContext, delta: Delta, side: int) -> str | None:
-        """The input's changelog as a table, None if it is empty."""
-        if delta.empty:
-            return None
-        source = self.inputs[side]
-        names = column_list(len(source.types))
-        if source.append_only:
-            name, count = epoch.temp(f"SELECT {names}, d FROM {delta.source} AS t")
+            result = store(epoch, union)
         else:
-            name, count = consolidate(epoch, f"SELECT {names}, d FROM {delta.source} AS t", len(source.types))
-        return name if count else None
+            name, count = consolidate(epoch, union, len(self.types))
+            result = Delta(name, count == 0)
+        if right is not None:
+            self._apply(epoch, right, 1)
+        return result
 
     def _apply(self, epoch: EpochContext, delta: str, side: int) -> None:
         source = self.inputs[side]
@@ -106,51 +102,50 @@ class Join(Operator):
         apply_to_state(epoch, state, delta, len(source.types), source.key, source.append_only)
 
     def _left_changes(self, epoch: EpochContext, delta: str) -> list[str]:
-        """`dA join B_old`; also finds what right rows lose or gain where the right side is preserved."""
-        if self._kind in ("right", "full"):
-            return self._recomputed(epoch, delta, 0)
-        return [self._select(delta, self._right, self._kind, "l.d")]
+        """`dA join B_old`; where the right side is preserved, also what its rows lose or gain."""
+        if self._kind not in ("right", "full"):
+            return [self._select(delta, self._right, self._kind, "l.d")]
+        touched = self._touched(epoch, delta, 0)
+        old = self._select(self._restricted(0, touched), self._restricted(1, touched), self._kind, "-1")
+        new = self._select(self._restricted(0, touched, delta), self._restricted(1, touched), self._kind, "1")
+        # Computed now: the left state is about to change.
+        names = column_list(len(self.types))
+        stored, _ = epoch.temp(f"SELECT {names}, d FROM ({old} UNION ALL {new}) AS x")
+        return [f"SELECT {names}, d FROM {stored}"]
 
     def _right_changes(self, epoch: EpochContext, delta: str) -> list[str]:
+        """`A_new join dB`; where the left side is preserved, touched keys before and after instead."""
         if self._kind in ("inner", "right"):
-            parts = [self._select(self._left, delta, self._kind, "r.d")]
-            self._apply(epoch, delta, 1)
-            return parts
-        return self._recomputed(epoch, delta, 1)
+            return [self._select(self._left, delta, self._kind, "r.d")]
+        touched = self._touched(epoch, delta, 1)
+        left = self._restricted(0, touched)
+        return [
+            self._select(left, self._restricted(1, touched), self._kind, "-1"),
+            self._select(left, self._restricted(1, touched, delta), self._kind, "1"),
+        ]
 
-    def _recomputed(self, epoch: EpochContext, delta: str, side: int) -> list[str]:
-        """Touched join keys before and after the change of one side; applies a right-side change to its state."""
-        keys = [pair[side] for pair in self._pairs]
-        items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(keys))
-        touched, _ = epoch.temp(f"SELECT DISTINCT {items} FROM {delta} AS t") if keys else ("", 0)
-        before = self._affected(touched)
-        old, _ = epoch.temp(self._select(*before, self._kind, "-1"))
-        if side == 1:
-            self._apply(epoch, delta, 1)
-            after = self._affected(touched)
-        else:
-            after = self._affected(touched, extra_left=delta)
-        new, _ = epoch.temp(self._select(*after, self._kind, "1"))
-        names = column_list(len(self.types))
-        return [f"SELECT {names}, d FROM {old}", f"SELECT {names}, d FROM {new}"]
+    def _touched(self, epoch: EpochContext, delta: str, side: int) -> str:
+        """The join keys of a change, as a table with k0 ..; empty text if the join has no keys."""
+        if not self._pairs:
+            return ""
+        items = ", ".join(f"{render(pair[side])} AS k{i}" for i, pair in enumerate(self._pairs))
+        return epoch.temp(f"SELECT DISTINCT {items} FROM {delta} AS t")[0]
 
-    def _affected(self, touched: str, extra_left: str = "") -> tuple[str, str]:
-        """Both states restricted to the touched keys; `extra_left` is a left change that is not applied yet."""
-        left, right = self._left, self._right
-        if extra_left:
-            width = len(self.inputs[0].types)
-            names = column_list(width)
-            left = (
-                f"(SELECT {names} FROM (SELECT {names}, 1 AS d FROM {self._left} UNION ALL SELECT {names}, d FROM {extra_left}) AS u"
-                f" GROUP BY {names} HAVING sum(d) > 0)"
-            )
-        if not touched:
-            return left, right
-        restricted = []
-        for side, table in enumerate((left, right)):
-            on = " AND ".join(f"{render(pair[side], 's')} IS NOT DISTINCT FROM x.k{i}" for i, pair in enumerate(self._pairs))
-            restricted.append(f"(SELECT s.* FROM {table} AS s SEMI JOIN {touched} AS x ON {on})")
-        return restricted[0], restricted[1]
+    def _restricted(self, side: int, touched: str, change: str = "") -> str:
+        """One side's state, only rows with touched keys, and as it is after `change`."""
+        state = self._left if side == 0 else self._right
+        rows = f"(SELECT * FROM {state} AS s{self._semi(side, touched)})" if touched else state
+        if not change:
+            return rows
+        names = column_list(len(self.inputs[side].types))
+        return (
+            f"(SELECT {names} FROM (SELECT {names}, 1 AS d FROM {rows} AS a UNION ALL SELECT {names}, d FROM {change}) AS u"
+            f" GROUP BY {names} HAVING sum(d) > 0)"
+        )
+
+    def _semi(self, side: int, touched: str) -> str:
+        on = " AND ".join(f"{render(pair[side], 's')} IS NOT DISTINCT FROM x.k{i}" for i, pair in enumerate(self._pairs))
+        return f" SEMI JOIN {touched} AS x ON {on}"
 
     def _select(self, left: str, right: str, kind: str, diff: str) -> str:
         return render_join(self.inputs[0].visible, self._order, left, right, kind, self._condition, f"CAST({diff} AS TINYINT)")

@@ -36,6 +36,8 @@ class RelationLeaf(Operator):
         watermarks = {self._positions[i]: w for i, w in delta.watermarks.items() if i in self._positions}
         if delta.empty:
             return no_change(watermarks)
+        if self._order == list(range(len(self.physical_types))):
+            return Delta(delta.source, watermarks=watermarks)
         return Delta(f"(SELECT {self._columns()}, d FROM {delta.source})", watermarks=watermarks)
 
     def snapshot(self) -> str:

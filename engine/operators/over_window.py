@@ -17,6 +17,7 @@ from engine.operators.base import (
     columns,
     consolidate,
     no_change,
+    stored_input,
 )
 from engine.plan.batch import render_window
 from engine.sql.expressions import WindowCall, render
@@ -43,15 +44,10 @@ class OverWindow(Operator):
         return (StateTable(self._rows, self.inputs[0].types),)
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
-        (delta,) = deltas
-        if delta.empty:
-            return no_change()
         source = self.inputs[0]
         width = len(source.types)
-        names = column_list(width)
-        select = f"SELECT {names}, d FROM {delta.source} AS t"
-        incoming, count = epoch.temp(select) if source.append_only else consolidate(epoch, select, width)
-        if not count:
+        incoming = stored_input(epoch, deltas[0], source)
+        if incoming is None:
             return no_change()
         items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(self._partition))
         touched = epoch.temp(f"SELECT DISTINCT {items} FROM {incoming} AS t")[0] if self._partition else ""

@@ -13,6 +13,7 @@ from engine.operators.base import (
     column_list,
     consolidate,
     no_change,
+    stored_input,
 )
 from engine.plan.batch import render_order_limit
 from engine.sql.expressions import OrderKey
@@ -36,15 +37,11 @@ class TopN(Operator):
         return (StateTable(self._rows, self.types), StateTable(self._out, self.types))
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
-        (delta,) = deltas
-        if delta.empty:
-            return no_change()
         source = self.inputs[0]
         width = len(self.types)
         names = column_list(width)
-        select = f"SELECT {names}, d FROM {delta.source} AS t"
-        incoming, count = epoch.temp(select) if source.append_only else consolidate(epoch, select, width)
-        if not count:
+        incoming = stored_input(epoch, deltas[0], source)
+        if incoming is None:
             return no_change()
         apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only)
         keys = tuple(f"c{p}" for p in self.key)

@@ -17,10 +17,10 @@ from engine.operators.base import (
     Operator,
     StateTable,
     column_list,
-    consolidate,
     no_change,
     same_key,
     store,
+    stored_input,
 )
 from engine.sql.expressions import UdfCall, render_lenient
 
@@ -49,16 +49,9 @@ class UdfCalls(Operator):
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         (delta,) = deltas
         watermarks = {self._moved[p]: w for p, w in delta.watermarks.items()}
-        if delta.empty:
-            return no_change(watermarks)
         source = self.inputs[0]
-        names = column_list(len(source.types))
-        select = f"SELECT {names}, d FROM {delta.source} AS t"
-        if source.append_only:
-            incoming, count = epoch.temp(select)
-        else:
-            incoming, count = consolidate(epoch, select, len(source.types))
-        if not count:
+        incoming = stored_input(epoch, delta, source)
+        if incoming is None:
             return no_change(watermarks)
         answered = self._call(epoch, f"(SELECT * FROM {incoming} WHERE d > 0)")
         result = store(epoch, answered)

@@ -69,6 +69,7 @@ class Engine:
         self.epoch = self.store.read_meta("epoch")
         self.problem: str | None = None
         self.epochs_run = 0
+        self.epoch_seconds = 0.0
         self._row_id = self.store.read_meta("row_id")
         self._row_id_lock = threading.Lock()
         self._commands: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
@@ -99,11 +100,22 @@ class Engine:
             source.close()
         for delivery in self.deliveries.values():
             delivery.stop(_STOP_SECONDS)
+        self._log_timings()
         self.udfs.close()
         self.reads.close()
         self.store.checkpoint()
         self.store.close()
         logger.info("engine stopped", extra={"epoch": self.epoch})
+
+    def _log_timings(self) -> None:
+        """Where the time of the epochs went, for whoever tunes a pipeline."""
+        slowest = sorted(self.jobs.values(), key=lambda job: -job.seconds)[:12]
+        shown = [
+            f"{job.object.name}: {job.seconds:.2f} s, {job.runs} runs, {job.statements} statements"
+            for job in slowest
+            if job.runs
+        ]
+        logger.info("epoch timings", extra={"epochs": self.epochs_run, "seconds": round(self.epoch_seconds, 2), "jobs": shown})
 
     # What sessions ask for; any thread
 
@@ -230,6 +242,7 @@ class Engine:
     def run_epoch(self) -> None:
         """Cut one epoch; on return it is durable and visible."""
         epoch = self.new_epoch()
+        began = self.clock.monotonic_seconds()
         self.store.writer.execute("BEGIN")
         try:
             for table in self.tables.values():
@@ -238,7 +251,12 @@ class Engine:
                 source.step(epoch)
             for job in self._ordered_jobs():
                 if self._is_touched(job, epoch):
+                    job_began = self.clock.monotonic_seconds()
+                    before = epoch.statements
                     job.run(epoch)
+                    job.runs += 1
+                    job.statements += epoch.statements - before
+                    job.seconds += self.clock.monotonic_seconds() - job_began
             self._finish(epoch)
             self.store.writer.execute("COMMIT")
         except BaseException:
@@ -248,6 +266,7 @@ class Engine:
             raise
         finally:
             epoch.release()
+        self.epoch_seconds += self.clock.monotonic_seconds() - began
         self.epoch_committed(epoch)
 
     def new_epoch(self) -> Epoch:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Collection
 
 from engine.catalog.objects import CatalogObject, MaterializedView, Sink, Subscription
-from engine.operators.base import Delta, Operator, apply_to_state, column_list, no_change, store
+from engine.operators.base import Delta, Operator, apply_to_state, column_list, no_change, store, stored_input
 from engine.operators.leaf import RelationLeaf
 from engine.operators.temporal_join import TemporalJoin
 from engine.plan.stream import operators
@@ -27,6 +27,8 @@ class Job:
     def __init__(self, object: CatalogObject, root: Operator) -> None:  # noqa: A002  the catalog's own word
         self.object = object
         self.root = root
+        self.runs = self.statements = 0
+        self.seconds = 0.0
         self.leaves = [o for o in operators(root) if isinstance(o, RelationLeaf)]
         self.reads = {leaf.relation for leaf in self.leaves}
         self.looks_up = {o.looks_up for o in operators(root) if isinstance(o, TemporalJoin)}
@@ -95,9 +97,8 @@ class Job:
         if delta.empty:
             epoch.set_relation_delta(view.id, no_change(delta.watermarks))
             return
-        if delta.source.startswith("("):
-            stored = store(epoch, f"SELECT {column_list(width)}, d FROM {delta.source} AS t")
-            delta = Delta(stored.source, stored.empty, delta.watermarks)
+        source = stored_input(epoch, delta, self.root)
+        delta = Delta(source, watermarks=delta.watermarks) if source is not None else no_change(delta.watermarks)
         epoch.set_relation_delta(view.id, delta)
         if not delta.empty:
             apply_to_state(epoch, view.physical, delta.source, width, self.root.key, self.root.append_only, defer=True)
