@@ -21,7 +21,8 @@ A reading is the state plus sensor noise. In a sensor dropout one channel of a s
 A window is `faulty` when, for at least half of its readings, wear or cavitation is at least 0.25 or the valve is less than
 60 % open. A dropout is a fault of the sensor, not of the pump: `healthy`, with `fault = sensor_dropout`.
 
-Source of the pump and system curves: Gulich, "Centrifugal Pumps", chapters 1 and 11; of the vibration scale: ISO 10816-7.
+The forms of the pump and the system curve are the usual quadratic ones (e.g. Gulich, "Centrifugal Pumps"); the constants and
+the vibration terms are our own, chosen for plausible sizes, not fitted to any machine.
 """
 
 from __future__ import annotations

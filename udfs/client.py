@@ -24,14 +24,20 @@ class UdfClient:
         self._options = flight.FlightCallOptions(timeout=timeout_seconds)
 
     def call(self, function: str, batch: pa.RecordBatch) -> pa.Array:
-        """Send one batch of arguments and return the column of results."""
+        """Send one batch of arguments and return the column of results.
+
+        Raises:
+            FlightUnavailableError, FlightCancelledError, FlightTimedOutError: nothing was decided; call again later.
+            FlightServerError: there is no such function, or it does not take these arguments.
+        """
         descriptor = flight.FlightDescriptor.for_path(function)
         writer, reader = self._client.do_exchange(descriptor, options=self._options)
         with writer:
             writer.begin(batch.schema)
             writer.write_batch(batch)
             writer.done_writing()
-            return reader.read_all().column(0).combine_chunks()
+            # Not `read_all`: pyarrow takes a call that the stopping server cancelled for a Ctrl-C of this process.
+            return pa.concat_arrays([chunk.data.column(0) for chunk in reader])
 
     def predict(self, routes: list[str | None], keys: list[str | None], features: list[list[float | None] | None]) -> pa.Array:
         """Call `predict`; see `udfs.predict.predict` for what comes back."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -90,6 +92,33 @@ def test_a_registry_that_does_not_answer_is_unavailable_and_no_result(make_route
     with UdfClient(f"http://127.0.0.1:{server.port}") as client, pytest.raises(flight.FlightUnavailableError, match="catalog"):
         client.predict([make_route(("sick", 1, "champion", 1.0))], ["k"], [[1.0, 2.0, 3.0]])
     server.drain_and_stop(1.0)
+
+
+def test_callers_at_the_same_time_get_their_own_answers_and_a_drain_cuts_none_off(artifacts, make_route):
+    server = build_server(artifacts, port=0, threads=2)
+    route = make_route(("sick", 1, "champion", 0.5), ("sick", 2, "champion", 0.5))
+    sessions = ModelSessions(artifacts)
+    started = threading.Barrier(5)
+
+    def call_until_refused(caller: int) -> int:
+        vectors = [[float(caller), float(i), 1.0] for i in range(50)]
+        expected = predict(pa.array([route] * 50), pa.array(["k"] * 50), pa.array(vectors), sessions).to_pylist()
+        answered = 0
+        with UdfClient(f"http://127.0.0.1:{server.port}") as client:
+            try:
+                while True:
+                    assert client.predict([route] * 50, ["k"] * 50, vectors).to_pylist() == expected
+                    answered += 1
+                    if answered == 5:
+                        started.wait(30)
+            except (flight.FlightUnavailableError, flight.FlightCancelledError):  # refused, or not looked at any more
+                return answered
+
+    with ThreadPoolExecutor(4) as callers:
+        running = [callers.submit(call_until_refused, caller) for caller in range(4)]
+        started.wait(30)
+        assert server.drain_and_stop(10.0)
+        assert all(caller.result(30) >= 5 for caller in running)
 
 
 def test_a_taken_port_says_so(server, artifacts):
