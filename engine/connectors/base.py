@@ -38,6 +38,10 @@ class SourceReader(Protocol):
         """Take up to `max_rows` buffered rows (RAW_SCHEMA, in offset order within a partition) without waiting; None if there are none."""
         ...
 
+    def starts(self) -> Positions:
+        """Where each partition began that `positions` did not name, once known."""
+        ...
+
     def lag(self) -> Mapping[int, int]:
         """Records in each partition that were not taken yet, as far as known."""
         ...

@@ -33,16 +33,23 @@ class Delta:
         source: a FROM item (a table's name or a SELECT in parentheses) with c0 .. and d.
         empty: known to hold no row; then `source` must not be read.
         watermarks: by column position.
+        picked: `source` only picks columns of a stored table.
     """
 
     source: str
     empty: bool = False
     watermarks: Watermarks = field(default_factory=dict)
+    picked: bool = False
 
     @property
     def stored(self) -> bool:
         """Whether `source` is a table: consolidated, and cheap to read more than once."""
         return not self.source.startswith("(")
+
+    @property
+    def cheap(self) -> bool:
+        """Whether `source` may be read several times: a table, or only columns picked from one."""
+        return self.stored or self.picked
 
 
 def no_change(watermarks: Watermarks | None = None) -> Delta:
@@ -174,11 +181,16 @@ def consolidate(epoch: EpochContext, select: str, width: int) -> tuple[str, int]
     )
 
 
-def stored_input(epoch: EpochContext, delta: Delta, source: Operator) -> str | None:
-    """An input's changelog as a consolidated table; None if it turns out to be empty."""
+def stored_input(epoch: EpochContext, delta: Delta, source: Operator, *, exact: bool = False) -> str | None:
+    """An input's changelog as a FROM item that may be read more than once; None if it turns out to be empty.
+
+    Args:
+        exact: it must be consolidated to the last row (what is stored or sent); otherwise an update that changed nothing in the
+            picked columns may still be in it, which no state keyed by the stream key minds.
+    """
     if delta.empty:
         return None
-    if delta.stored:
+    if delta.stored or (delta.picked and (source.append_only or not exact)):
         return delta.source
     width = len(source.types)
     select = f"SELECT {column_list(width)}, d FROM {delta.source} AS t"

@@ -38,7 +38,7 @@ class RelationLeaf(Operator):
             return no_change(watermarks)
         if self._order == list(range(len(self.physical_types))):
             return Delta(delta.source, watermarks=watermarks)
-        return Delta(f"(SELECT {self._columns()}, d FROM {delta.source})", watermarks=watermarks)
+        return Delta(f"(SELECT {self._columns()}, d FROM {delta.source})", watermarks=watermarks, picked=delta.stored)
 
     def snapshot(self) -> str:
         """A SELECT of all rows that are stored now, as insertions."""

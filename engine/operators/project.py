@@ -31,7 +31,8 @@ class Project(Operator):
         if delta.empty:
             return no_change(watermarks)
         exprs = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self._exprs))
-        return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", watermarks=watermarks)
+        picked = delta.cheap and all(isinstance(e, Column) for e in self._exprs)
+        return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", watermarks=watermarks, picked=picked)
 
     def details(self) -> str:
         return ", ".join(render(e) for e in self._exprs[: self.visible])

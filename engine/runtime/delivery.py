@@ -13,7 +13,7 @@ from collections.abc import Callable
 import duckdb
 import pyarrow as pa
 
-from core.errors import HeadraceError
+from core.errors import ConflictError, HeadraceError
 from engine.catalog.objects import Sink
 from engine.connectors.base import SinkWriter
 
@@ -77,6 +77,10 @@ class Delivery:
                     if self._pace and self._stop.wait(self._pace):
                         break
                 failures, self.problem = 0, None
+            except ConflictError as error:
+                # Another engine delivers for this sink now; taking it back would start a quarrel.
+                self._complain(error, 0)
+                break
             except HeadraceError as error:
                 self._complain(error, failures)
                 failures, opened = failures + 1, False

@@ -208,6 +208,7 @@ class Engine:
         waiting = sum(table.pending for table in self.tables.values())
         for source in list(self.connectors.values()):
             try:
+                source.note_starts(self.store.writer)
                 waiting += source.poll(max(1, room - waiting))
             except HeadraceError as error:
                 if self.problem != str(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -54,6 +55,11 @@ class Epoch:
     def fetch(self, sql: str) -> pa.Table:
         self.statements += 1
         return self._connection.sql(sql).to_arrow_table()
+
+    def fetch_rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Read a few rows as Python values."""
+        self.statements += 1
+        return self._connection.execute(sql).fetchall()
 
     def register(self, table: pa.Table) -> str:
         name = f"arrow_{len(self._registered)}"

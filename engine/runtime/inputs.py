@@ -17,6 +17,7 @@ import pyarrow as pa
 from engine.catalog.catalog import QUARANTINE_ID
 from engine.catalog.objects import Input
 from engine.connectors.base import SourceReader
+from engine.connectors.json_decode_fast import DOUBTFUL
 from engine.connectors.registry import build_decode_sql, build_source
 from engine.operators.base import Delta, apply_to_state, column_list, no_change, same_key
 from engine.runtime.epoch import Epoch
@@ -208,26 +209,39 @@ class ConnectorInput:
         if self._pending is None:
             return
         relation = self.relation
-        decoded, _ = epoch.temp(self._decode_sql(epoch.register(self._pending)))
-        judged = decoded
+        decoded = self._decode(epoch, epoch.register(self._pending))
+        judged, marks = decoded, "CAST(NULL AS TIMESTAMP)"
         if self._watermark is not None:
             judged, _ = epoch.temp(self._judge_sql(decoded))
-            self._move_watermark(epoch, judged)
-        if self._until is None:
+            marks = "max(mark)"
+        facts = epoch.fetch(
+            f"SELECT k_partition AS p, {marks} AS mark, count(reason) AS bad, count(*) AS total, max(k_offset) AS last FROM {judged} GROUP BY k_partition"
+        ).to_pylist()
+        bad = sum(row["bad"] for row in facts)
+        if bad and self._until is None:
             self._quarantine(epoch, judged)
-        width = len(relation.columns)
-        names = column_list(width)
-        self._remember_positions(epoch)
-        good = f"(SELECT {names}, CAST(1 AS TINYINT) AS d, row_number() OVER (ORDER BY k_partition, k_offset) AS ord FROM {judged} WHERE reason IS NULL)"
+        self._move_watermark(epoch, {row["p"]: row["mark"] for row in facts if row["mark"] is not None})
+        self._remember_positions(epoch, {row["p"]: row["last"] + 1 for row in facts})
+        names = column_list(len(relation.columns))
         if self._stored:
+            ord_ = "row_number() OVER (ORDER BY k_partition, k_offset)"
+            good = f"(SELECT {names}, CAST(1 AS TINYINT) AS d, {ord_} AS ord FROM {judged} WHERE reason IS NULL)"
             apply_changes(epoch, relation, good, names)
             delta = epoch.relation_delta(relation.id)
-        else:
-            name, count = epoch.temp(f"SELECT {names}, d FROM {good} AS g")
+        elif bad:
+            name, count = epoch.temp(f"SELECT {names}, d FROM {judged} WHERE reason IS NULL")
             delta = Delta(name, count == 0)
+        else:
+            delta = Delta(judged)
         watermarks = self._watermarks()
         result = Delta(delta.source, watermarks=watermarks) if not delta.empty else no_change(watermarks)
         epoch.set_relation_delta(relation.id, result)
+
+    def _decode(self, epoch: Epoch, raw: str) -> str:
+        """Decode by the short statement; if it cannot answer for some row, by the whole one."""
+        decoded, _ = epoch.temp(self._decode_sql(raw, fast=True))
+        ((doubtful,),) = epoch.fetch_rows(f"SELECT count(*) FROM {decoded} WHERE reason = '{DOUBTFUL}'")
+        return epoch.temp(self._decode_sql(raw, fast=False))[0] if doubtful else decoded
 
     def _quarantine(self, epoch: Epoch, judged: str) -> None:
         epoch.execute(
@@ -239,14 +253,16 @@ class ConnectorInput:
         moments = self._next_moments or self._moments
         return {self.relation.watermarked[0]: min(moments.values())} if self._watermark is not None and moments else {}
 
-    def _decode_sql(self, raw: str) -> str:
+    def _decode_sql(self, raw: str, *, fast: bool) -> str:
         relation = self.relation
         included = {position: kind for kind, position in relation.include}
         declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included]
         required = [part.strip() for part in relation.settings.get("required_columns", "").split(",") if part.strip()]
         names = {c.name for c in declared}
         fields = [(c.name, c.type) for c in declared]
-        inner = build_decode_sql(raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES)
+        inner = build_decode_sql(
+            raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES, fast=fast
+        )
         items = []
         for i, column in enumerate(relation.columns):
             if column.hidden:
@@ -255,7 +271,7 @@ class ConnectorInput:
                 items.append(f"{_INCLUDE_SQL[included[i]]} AS c{i}")
             else:
                 items.append(f'"{column.name}" AS c{i}')
-        return f"SELECT {', '.join(items)}, k_partition, k_offset, k_timestamp, k_value, reason FROM ({inner}) AS x"
+        return f"SELECT {', '.join(items)}, k_partition, k_offset, CAST(1 AS TINYINT) AS d, k_partition, k_offset, k_timestamp, k_value, reason FROM ({inner}) AS x"
 
     def _judge_sql(self, decoded: str) -> str:
         """Verdicts row by row in offset order: the watermark before a row is the greatest of all earlier rows of its partition."""
@@ -271,7 +287,7 @@ class ConnectorInput:
         over = "OVER (PARTITION BY k_partition ORDER BY k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
         columns = column_list(len(self.relation.columns))
         return (
-            f"SELECT {columns}, k_partition, k_offset, k_value, mark, CASE WHEN reason IS NOT NULL THEN reason"
+            f"SELECT {columns}, d, k_partition, k_offset, k_value, mark, CASE WHEN reason IS NOT NULL THEN reason"
             f" WHEN is_early THEN 'too early: {name} ' || CAST({time} AS VARCHAR) || ' is after its arrival at ' || CAST(k_timestamp AS VARCHAR)"
             f" WHEN before IS NOT NULL AND {time} IS NULL THEN 'late: {name} is NULL'"
             f" WHEN {time} < before THEN 'late: {name} ' || CAST({time} AS VARCHAR) || ' is before the watermark ' || CAST(before AS VARCHAR)"
@@ -279,30 +295,32 @@ class ConnectorInput:
             f"SELECT *, {mark} AS mark FROM (SELECT *, {early} AS is_early FROM {decoded}) AS e) AS m) AS w"
         )
 
-    def _move_watermark(self, epoch: Epoch, judged: str) -> None:
-        rows = epoch.fetch(f"SELECT k_partition AS p, max(mark) AS m FROM {judged} GROUP BY k_partition").to_pylist()
+    def _move_watermark(self, epoch: Epoch, marks: Mapping[int, datetime]) -> None:
         moved = dict(self._moments)
-        for row in rows:
-            if row["m"] is not None and (row["p"] not in moved or row["m"] > moved[row["p"]]):
-                moved[row["p"]] = row["m"]
-                if self._until is not None:
-                    continue
-                epoch.execute(f"DELETE FROM hr.watermarks WHERE relation = {self.relation.id} AND partition = {row['p']}")
+        for partition, mark in marks.items():
+            if partition in moved and mark <= moved[partition]:
+                continue
+            moved[partition] = mark
+            if self._until is None:
+                at = f"relation = {self.relation.id} AND partition = {partition}"
+                epoch.execute(f"DELETE FROM hr.watermarks WHERE {at}")
                 epoch.execute(
-                    f"INSERT INTO hr.watermarks VALUES ({self.relation.id}, {row['p']}, TIMESTAMP '{row['m'].isoformat(sep=' ')}')"
+                    f"INSERT INTO hr.watermarks VALUES ({self.relation.id}, {partition}, TIMESTAMP '{mark.isoformat(sep=' ')}')"
                 )
         self._next_moments = moved
 
-    def _remember_positions(self, epoch: Epoch) -> None:
-        assert self._pending is not None
-        ends = self._pending.group_by("partition").aggregate([("offset", "max")]).to_pylist()
-        self._next_positions = {**self.positions, **{row["partition"]: row["offset_max"] + 1 for row in ends}}
-        if self._until is not None:
-            return
-        touched = ", ".join(str(row["partition"]) for row in ends)
-        epoch.execute(f"DELETE FROM hr.offsets WHERE relation = {self.relation.id} AND partition IN ({touched})")
-        values = ", ".join(f"({self.relation.id}, {row['partition']}, {row['offset_max'] + 1})" for row in ends)
-        epoch.execute(f"INSERT INTO hr.offsets VALUES {values}")
+    def _remember_positions(self, epoch: Epoch, ends: Mapping[int, int]) -> None:
+        self._next_positions = {**self.positions, **ends}
+        if self._until is None:
+            store_positions(epoch.execute, self.relation.id, ends)
+
+    def note_starts(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Store where the reader began, before it has given a row; otherwise `latest` would mean later after a restart."""
+        if self._until is None and self._started:
+            new = {p: o for p, o in self.reader.starts().items() if p not in self.positions}
+            if new:
+                store_positions(connection.execute, self.relation.id, new)
+                self.positions.update(new)
 
     def committed(self) -> None:
         """The epoch is durable: what it read is done with."""
@@ -321,6 +339,12 @@ class ConnectorInput:
 
     def close(self) -> None:
         self.reader.close()
+
+
+def store_positions(execute: Callable[[str], object], relation: int, positions: Mapping[int, int]) -> None:
+    """Replace the stored positions of these partitions."""
+    execute(f"DELETE FROM hr.offsets WHERE relation = {relation} AND partition IN ({', '.join(map(str, positions))})")
+    execute(f"INSERT INTO hr.offsets VALUES {', '.join(f'({relation}, {p}, {o})' for p, o in positions.items())}")
 
 
 def _quote(text: str) -> str:

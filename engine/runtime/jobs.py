@@ -89,21 +89,23 @@ class Job:
     def _finish(self, epoch: Epoch, delta: Delta) -> None:
         if isinstance(self.object, MaterializedView):
             self._store_view(epoch, self.object, delta)
-        elif not delta.empty and isinstance(self.object, (Sink, Subscription)):
-            self._store_changes(epoch, delta)
+            return
+        source = delta.source if self.root.append_only else stored_input(epoch, delta, self.root, exact=True)
+        if not delta.empty and source is not None:
+            self._store_changes(epoch, source)
 
     def _store_view(self, epoch: Epoch, view: MaterializedView, delta: Delta) -> None:
         width = len(self.root.types)
         if delta.empty:
             epoch.set_relation_delta(view.id, no_change(delta.watermarks))
             return
-        source = stored_input(epoch, delta, self.root)
+        source = stored_input(epoch, delta, self.root, exact=True)
         delta = Delta(source, watermarks=delta.watermarks) if source is not None else no_change(delta.watermarks)
         epoch.set_relation_delta(view.id, delta)
         if not delta.empty:
             apply_to_state(epoch, view.physical, delta.source, width, self.root.key, self.root.append_only, defer=True)
 
-    def _store_changes(self, epoch: Epoch, delta: Delta) -> None:
+    def _store_changes(self, epoch: Epoch, source: str) -> None:
         """Append the changelog, an update's two halves side by side, in the order of the stream key."""
         key = ", ".join(columns_at(self.root.key)) or "1"
         if self.root.append_only:
@@ -121,7 +123,7 @@ class Job:
         else:
             assert isinstance(self.object, Subscription)
             target, extra = self.object.log, f"{epoch.now_ms}, "
-        epoch.execute(f"INSERT INTO {target} SELECT {epoch.number}, {seq}, {op}, {extra}{visible} FROM {delta.source} AS t")
+        epoch.execute(f"INSERT INTO {target} SELECT {epoch.number}, {seq}, {op}, {extra}{visible} FROM {source} AS t")
 
 
 def columns_at(positions: tuple[int, ...]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.plan.algebra import Node
+from engine.plan.rules.column_pruning import prune_columns
 from engine.plan.rules.predicate_pushdown import push_predicates
 
-RULES: tuple[Callable[[Node], Node], ...] = (push_predicates,)
+RULES: tuple[Callable[[Node], Node], ...] = (push_predicates, prune_columns)
 
 
 def rewrite(node: Node) -> Node:
