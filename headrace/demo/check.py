@@ -65,6 +65,8 @@ class Situation:
         sent: (pipeline, tenant) to acknowledged records.
         routes: (pipeline, tenant) to the members that were set at route epoch 1.
         truth: pipeline to the true label by what a prediction is about.
+        must_beat_baselines: whether each tenant's accuracy is a check or only reported.
+        least_latencies: how many predictions of the steady phase a 99th percentile is worth telling from.
         steady_from_ms: begin of the phase at a steady rate, broker time, unix milliseconds.
     """
 
@@ -74,6 +76,7 @@ class Situation:
     truth: Mapping[str, Mapping[FeatureKey, str]]
     steady_from_ms: int
     must_beat_baselines: bool = True
+    least_latencies: int = 100
 
 
 def check_everything(
@@ -269,7 +272,10 @@ def _check_labels(
     expected = {row.prediction_id: labels[row.prediction_id] for row in predictions if row.prediction_id in labels}
     wrong = {name for name in expected.keys() | labelled.keys() if expected.get(name) != labelled.get(name)}
     detail = f"{len(expected)} predictions with their last label" if not wrong else f"{len(wrong)} differ, {_some(wrong)}"
-    summary.check(f"{pipeline}: late labels and corrections are joined", not wrong and bool(expected), detail)
+    # Of a handful of predictions it may happen that none is labelled; of twenty, not.
+    summary.check(
+        f"{pipeline}: late labels and corrections are joined", not wrong and bool(expected or len(predictions) < 20), detail
+    )
 
 
 def _check_accuracy(situation: Situation, summary: Summary) -> None:
@@ -304,7 +310,7 @@ def _measure_latency(judged: Mapping[str, Judged], topic: Sequence[Prediction], 
     summary.event_to_prediction_ms = _percentiles(everything)
     summary.check(
         "latency was measured at a steady rate",
-        len(everything) >= 100 and min(everything) >= 0,
+        len(everything) >= situation.least_latencies and min(everything, default=0.0) >= 0,
         f"{len(everything)} predictions after the recovery, p50 {summary.event_to_prediction_ms.p50} ms, "
         f"p99 {summary.event_to_prediction_ms.p99} ms",
     )

@@ -57,7 +57,7 @@ def csv_scenario(folder: Path) -> Scenario:
         routes=[Route(tenant_id=tenant, endpoint=ENDPOINT, model=model, version=1) for tenant, model in models.items()],
         train=train,
         build=lambda start, seconds: [build_stream(recordings, start, seconds)],
-        must_beat_baselines=False,  # nobody promised that for recordings that we have never seen
+        known_data=False,
     )
 
 
@@ -65,7 +65,7 @@ def build_stream(recordings: Sequence[Recording], start: datetime, seconds: floa
     """Deal the rows behind the training part over `seconds`; all files begin together, the longest one ends the replay."""
     offsets = {recording.tenant: _offsets(recording) for recording in recordings}
     longest = max(each[-1] for each in offsets.values())
-    speed = max(longest / seconds, 1.0)
+    speed = max(longest, 1.0) / seconds  # below 1 for a recording that is shorter than the replay
     end = start + timedelta(seconds=longest / speed)
     first = datetime.fromtimestamp((end.timestamp() - longest) // WINDOW_SECONDS * WINDOW_SECONDS, UTC)
     records: list[Record] = []

@@ -24,6 +24,8 @@ class Scenario:
         endpoint_of: pipeline to the endpoint that its predictions ask.
         train: trains and registers what the routes name; returns the versions by model.
         build: the streams of a replay that starts at a moment and lasts some seconds.
+        known_data: whether the models are promised to beat their baselines, and the rates are known to be high enough for
+            percentiles; nobody can promise that of recordings that we have never seen.
     """
 
     pipelines: Sequence[str]
@@ -33,7 +35,7 @@ class Scenario:
     routes: Sequence[Route]
     train: Callable[[Registry, Clock], Mapping[str, Sequence[int]]]
     build: Callable[[datetime, float], list[Stream]]
-    must_beat_baselines: bool = True
+    known_data: bool = True
 
 
 def built_in_scenario(seed: int, only: Sequence[str] | None = None) -> Scenario:
