@@ -30,7 +30,8 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 _EMBEDDED = """
-import logging, sys
+import ctypes, logging, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test run that is killed leaves no broker behind
 from pathlib import Path
 from broker.main import run
 from core.settings import BrokerSettings

@@ -223,6 +223,7 @@ def patiently(ask: Callable[[], Any]) -> Any:
         ErrorCode.coordinator_not_available,
         ErrorCode.not_coordinator,
         ErrorCode.not_leader_or_follower,
+        ErrorCode.not_enough_replicas,
         ErrorCode.unknown_topic_or_partition,
     }
     answers: list[Any] = []

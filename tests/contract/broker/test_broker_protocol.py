@@ -23,7 +23,7 @@ from tests.contract.broker.clients import (
 )
 from tests.services.kafka import Cluster
 
-INIT_PRODUCER_ID, FETCH, API_VERSIONS = 22, 1, 18
+INIT_PRODUCER_ID, FETCH, API_VERSIONS, FIND_COORDINATOR = 22, 1, 18, 10
 
 
 def new_producer(client: RawClient) -> int:
@@ -98,6 +98,8 @@ def test_a_client_cannot_write_a_marker(bootstrap: str, topic: str) -> None:
 def test_a_transactional_batch_outside_of_a_transaction_is_refused(bootstrap: str, topic: str) -> None:
     create_topic(bootstrap, topic)
     with RawClient(bootstrap) as client:
+        # Apache Kafka opens its transaction log when somebody asks for the coordinator.
+        patiently(lambda: client.ask(entity_class(FIND_COORDINATOR, 2, EntityType.request)(key="nobody", key_type=1)))
         data = batch([b"x"], producer_id=987_654, epoch=0, sequence=0, attributes=0x10)
         answer = patiently(lambda: produce_raw(client, topic, data, transactional_id="nobody"))
     assert answer.error_code in (ErrorCode.invalid_txn_state, ErrorCode.invalid_producer_id_mapping)
