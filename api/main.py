@@ -56,8 +56,9 @@ def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callabl
         if on_listening is not None:
             on_listening(host, port)
 
-    with listener:
-        asyncio.run(_Server(config, app, ready).serve(sockets=[listener]))
+    # uvicorn's choice of event loop: uvloop where there is one.
+    with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_Server(config, app, ready).serve(sockets=[listener]))
 
 
 class _Server(uvicorn.Server):

@@ -167,11 +167,21 @@ class PredictionFrame:
     p99: float | None = strawberry.field(description="99th percentile of the same; an upper bound when frames were merged.")
     gap: FrameGap | None
     rows: list[Prediction] = strawberry.field(description="At most 40, evenly sampled.")
+    frame: strawberry.Private[Frame]
 
     @staticmethod
     def of(frame: Frame) -> PredictionFrame:
+        """The GraphQL form of a frame, made once for all clients that share it."""
+        known = frame.memo.get(PredictionFrame)
+        if not isinstance(known, PredictionFrame):
+            known = frame.memo[PredictionFrame] = PredictionFrame._build(frame)
+        return known
+
+    @staticmethod
+    def _build(frame: Frame) -> PredictionFrame:
         gap = frame.gap
         return PredictionFrame(
+            frame=frame,
             seq=frame.seq,
             cursor=Cursor(frame.cursor.encode()),
             total=frame.total,

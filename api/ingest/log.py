@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from opentelemetry import propagate
 
 from api.ingest.verdicts import Record
@@ -50,8 +50,10 @@ class KafkaLog:
             "message.max.bytes": max_message_bytes,
             "queue.buffering.max.messages": 200_000,
             "partitioner": "murmur2_random",  # as Java clients do, so that an entity has one partition whoever produces
-            "logger": logging.getLogger("librdkafka"),
+            "error_cb": self._on_error,
+            "log_level": 2,  # librdkafka tells each failed attempt to connect; `_on_error` tells the first
         }
+        self._away = False
         self._producer = Producer(self._config)
         self._closing = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="log-delivery-reports", daemon=True)
@@ -74,6 +76,7 @@ class KafkaLog:
         error = await delivery.done
         if error is not None:
             raise _unacknowledged(error)
+        self._away = False
 
     def _try_produce(
         self, topic: str, record: Record, headers: list[tuple[str, str | bytes | None]], delivery: _Delivery
@@ -91,6 +94,12 @@ class KafkaLog:
             logger.error("producer failed for good, starting another", extra={"reason": str(error.args[0])})
             self._producer = Producer(self._config)
         return _unacknowledged(str(error.args[0] if error.args else error))
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called in the polling thread, again and again while the broker is away."""
+        if not self._away:
+            logger.warning("broker away", extra={"reason": str(error)})
+        self._away = True
 
     def reachable(self, timeout_seconds: float) -> bool:
         """Ask the broker for its metadata; blocks up to the time-out."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from api.live.changes import Position, Row
 
@@ -51,6 +53,8 @@ class Frame:
     gap: Gap | None = None
     p50: float | None = None
     p99: float | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # Any: the reader's own
+    """What readers made of this frame, so that it is made once for all who share it."""
 
     @property
     def sampled(self) -> int:
