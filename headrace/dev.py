@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Mapping
 
 import typer
 
 from core.clock import SystemClock
+from core.errors import UnavailableError
 from core.settings import Settings
 from headrace.demo.scenario import built_in_routes
 from headrace.platform import Platform, running_platform
@@ -22,6 +26,7 @@ from pipelines.folder import Endpoint, Route
 
 DEVELOPMENT_TENANT = "default"
 CHECK_SECONDS = 0.5
+HEALTH_SECONDS = 60.0  # the API looks for a lost change feed again after at most some seconds
 
 
 def run(settings: Settings, environ: Mapping[str, str], *, with_pipelines: bool, as_json: bool) -> None:
@@ -36,6 +41,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, with_pipelines: bool,
     with running_platform(settings, environ) as platform:
         if with_pipelines and not stop.is_set():
             prepare(platform)
+            await_health(platform)
         _announce(platform, as_json=as_json)
         while not stop.wait(CHECK_SECONDS):
             platform.supervisor.check()
@@ -64,6 +70,24 @@ def prepare(platform: Platform) -> None:
         ],
         routes=routes,
     )
+
+
+def await_health(platform: Platform) -> None:
+    """Return when the API finds everything in order; its change feed connects a moment after the views are there.
+
+    Raises:
+        UnavailableError: it does not within `HEALTH_SECONDS`; the text says what is missing.
+    """
+    deadline = time.monotonic() + HEALTH_SECONDS
+    told: object = "no answer"
+    while time.monotonic() < deadline:
+        platform.supervisor.check()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{platform.api_url}/health", timeout=5) as answer:  # noqa: S310  # our own
+            told = json.load(answer)
+            if isinstance(told, dict) and told.get("status") == "ok":
+                return
+        time.sleep(CHECK_SECONDS)
+    raise UnavailableError(f"the API is not in order after {HEALTH_SECONDS:g} s: {told}", where=platform.api_url)
 
 
 def _announce(platform: Platform, *, as_json: bool) -> None:

@@ -10,6 +10,9 @@ from typing import Literal
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
 
+_TALKATIVE = ("pyiceberg", "skl2onnx", "strawberry", "websockets")
+"""Libraries whose INFO is nothing that an operator acts on."""
+
 LogFormat = Literal["json", "human"]
 
 
@@ -18,6 +21,8 @@ def set_up(style: LogFormat, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else HumanFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
