@@ -98,8 +98,8 @@ def _time(value: object) -> str | None:
 def _parsed_by(parse: Callable[[str], object], value: str) -> str | None:
     try:
         parse(value)
-    except ValueError as error:
-        return f"is no date or time: {error}"
+    except ValueError:  # its text repeats the value, which may hold what no answer can
+        return "is no date or time in ISO 8601"
     return None
 
 

@@ -56,4 +56,4 @@ def _complaint(value: dict[str, object], tenant: TenantId) -> tuple[str, str] | 
     if value.get("tenant_id", tenant) != tenant:
         return "tenant_mismatch", "`tenant_id` is not the caller's tenant"
     unknown = sorted(value.keys() - _KEYS)
-    return ("unknown_key", f"`{unknown[0]}` is no key of a label") if unknown else None
+    return ("unknown_key", f"{unknown[0]!a} is no key of a label") if unknown else None

@@ -9,9 +9,11 @@ import json
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from api.ingest.routes import MAX_BINARY_BYTES, MAX_BODY_BYTES
-from tests.unit.api.doubles import ListLog, ScriptedReads, connected
+from tests.unit.api.doubles import PLANT_COLUMNS, ListLog, ScriptedReads, connected
 
 GOOD = {"entity_id": "pump-1", "event_time": "2026-01-31T08:30:00Z", "vibration": 0.5}
 ACME = {"authorization": "Bearer key-of-acme"}
@@ -172,3 +174,53 @@ async def test_without_credentials_only_loopback_callers_are_known(ingest_app: F
     async with connected(ingest_app, address="192.0.2.7") as stranger:
         assert (await stranger.post("/v1/ingest/plant", json=GOOD)).status_code == 401
         assert (await stranger.post("/v1/ingest/plant", json=GOOD, headers=ACME)).status_code == 202
+
+
+# Also what JSON can say and UTF-8 cannot: halves of surrogate pairs.
+texts = st.text(st.characters(categories=["L", "N", "P", "Z", "Cs", "Cc"]), max_size=8)
+cells = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.lists(st.integers(), max_size=2)
+names = st.sampled_from(
+    ["tenant_id", "entity_id", "event_time", "vibration", "readings", "day", "prediction_id", "label", "source"]
+)
+rows_of_anything = st.lists(st.dictionaries(names | texts, cells, max_size=8), max_size=4)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    body=st.binary(max_size=60) | rows_of_anything.map(lambda rows: json.dumps(rows).encode()),
+    content_type=st.sampled_from(["application/json", "application/x-ndjson", "application/octet-stream", "text/plain"]),
+    path=st.sampled_from(["/v1/ingest/plant", "/v1/feedback"]),
+    params=st.dictionaries(st.sampled_from(["entity_id", "event_time"]), st.text(max_size=5)),
+)
+async def test_no_body_makes_the_server_fail_and_every_row_gets_its_verdict(
+    client: httpx.AsyncClient,
+    log: ListLog,
+    reads: ScriptedReads,
+    body: bytes,
+    content_type: str,
+    path: str,
+    params: dict[str, str],
+) -> None:
+    reads.answers['SHOW COLUMNS FROM "plant_events"'] = [*PLANT_COLUMNS, {"Name": "day", "Type": "date"}]
+    log.topics.clear()
+    answer = await client.post(path, content=body, params=params, headers={"content-type": content_type})
+    assert answer.status_code in (202, 422), answer.text
+    found = answer.json()
+    assert (answer.status_code == 422) == (found["accepted"] == 0 and bool(found["rejected"]))
+    kept = [record for topic, records in log.topics.items() if topic.startswith("quarantine.") for record in records]
+    taken = [record for topic, records in log.topics.items() if not topic.startswith("quarantine.") for record in records]
+    assert (len(taken), len(kept)) == (found["accepted"], len(found["rejected"]))
+    assert all(json.loads(record.value)["tenant_id"] == "default" for record in taken)
+
+
+async def test_what_utf8_cannot_say_is_refused_and_told(client: httpx.AsyncClient, reads: ScriptedReads) -> None:
+    reads.answers['SHOW COLUMNS FROM "plant_events"'] = [*PLANT_COLUMNS, {"Name": "day", "Type": "date"}]
+    half = "\\ud800"
+    label = f'{{"prediction_id": "p", "label": "ok", "{half}": 1}}'
+    day = json.dumps(GOOD)[:-1] + f', "day": "{half}"}}'
+    entity = json.dumps(GOOD).replace("pump-1", half)
+    codes = []
+    for path, body in (("/v1/feedback", label), ("/v1/ingest/plant", day), ("/v1/ingest/plant", entity)):
+        answer = await client.post(path, content=body)
+        codes.append((answer.status_code, answer.json()["rejected"][0]["code"]))
+    assert codes == [(422, "unknown_key"), (422, "wrong_type"), (422, "wrong_type")]
