@@ -123,7 +123,7 @@ def _request_readers(api_key: int, version: int) -> tuple[Any, Any]:
 def _response_writers(api_key: int, version: int) -> tuple[Callable[[Fields], Any], Any, Any, Any]:
     body = _load(api_key, version, EntityType.response)
     header = body.__header_schema__
-    return _builder(body), entity_writer(header), header, entity_writer(body)
+    return entity_builder(body), entity_writer(header), header, entity_writer(body)
 
 
 def _milliseconds(value: Any) -> Any:
@@ -144,7 +144,7 @@ _CONVERT: Mapping[str, Callable[[Any], Any]] = {
 
 
 @cache
-def _builder(entity: Any) -> Callable[[Fields], Any]:
+def entity_builder(entity: Any) -> Callable[[Fields], Any]:
     """Make the function that turns a dict into `entity`; the plan of its fields is made once."""
     hints = typing.get_type_hints(entity)
     plan = [(field.name, _converter(field, hints[field.name]), _default(field, hints[field.name])) for field in fields(entity)]
@@ -165,12 +165,12 @@ def _converter(field: Any, hint: Any) -> Callable[[Any], Any] | None:
     members = _members(hint)
     nested = next((member for member in members if _is_entity(member)), None)
     if nested is not None:
-        return _builder(nested)
+        return entity_builder(nested)
     for member in members:
         if typing.get_origin(member) is tuple:
             element = typing.get_args(member)[0]
             if _is_entity(element):
-                build = _builder(element)
+                build = entity_builder(element)
                 return lambda items: None if items is None else tuple(build(item) for item in items)
             return lambda items: None if items is None else tuple(items)
     return _CONVERT.get(field.metadata.get("kafka_type", ""))
