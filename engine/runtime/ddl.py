@@ -271,7 +271,7 @@ def remove(engine: Engine, objects: list[CatalogObject]) -> None:
         if isinstance(gone, Input):
             if gone.kind == "table":
                 statements.append(f"DROP TABLE {gone.physical}")
-            statements += [f"DELETE FROM hr.{table} WHERE relation = {gone.id}" for table in ("offsets", "watermarks")]
+            statements.append(f"DELETE FROM hr.positions WHERE relation = {gone.id}")
         statements.append(f"DELETE FROM hr.catalog WHERE id = {gone.id}")
     for gone in objects:
         delivery = engine.deliveries.pop(gone.id, None)

@@ -8,8 +8,9 @@ and the ones that cannot be used go to the quarantine with their bytes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -156,14 +157,10 @@ class ConnectorInput:
         self._started = True
 
     def _load(self, connection: duckdb.DuckDBPyConnection) -> None:
-        rows = connection.execute(
-            "SELECT partition, position FROM hr.offsets WHERE relation = ?", [self.relation.id]
-        ).fetchall()
-        self.positions = {int(p): int(o) for p, o in rows}
-        marks = connection.execute(
-            "SELECT partition, moment FROM hr.watermarks WHERE relation = ?", [self.relation.id]
-        ).fetchall()
-        self._moments = {int(p): moment for p, moment in marks}
+        stored = "SELECT partition, position, moment FROM hr.positions WHERE relation = ?"
+        rows = connection.execute(stored, [self.relation.id]).fetchall()
+        self.positions = {int(p): int(o) for p, o, _ in rows}
+        self._moments = {int(p): moment for p, _, moment in rows if moment is not None}
 
     @property
     def started(self) -> bool:
@@ -209,19 +206,15 @@ class ConnectorInput:
         if self._pending is None:
             return
         relation = self.relation
-        decoded = self._decode(epoch, epoch.register(self._pending))
-        judged, marks = decoded, "CAST(NULL AS TIMESTAMP)"
-        if self._watermark is not None:
-            judged, _ = epoch.temp(self._judge_sql(decoded))
-            marks = "max(mark)"
-        facts = epoch.fetch(
-            f"SELECT k_partition AS p, {marks} AS mark, count(reason) AS bad, count(*) AS total, max(k_offset) AS last FROM {judged} GROUP BY k_partition"
-        ).to_pylist()
+        raw = epoch.register(self._pending)
+        judged, facts = self._judge(epoch, raw, fast=True)
+        if any(row["doubtful"] for row in facts):
+            # The short statement cannot answer for some row; the whole one can.
+            judged, facts = self._judge(epoch, raw, fast=False)
         bad = sum(row["bad"] for row in facts)
         if bad and self._until is None:
             self._quarantine(epoch, judged)
-        self._move_watermark(epoch, {row["p"]: row["mark"] for row in facts if row["mark"] is not None})
-        self._remember_positions(epoch, {row["p"]: row["last"] + 1 for row in facts})
+        self._advance(epoch, facts)
         names = column_list(len(relation.columns))
         if self._stored:
             ord_ = "row_number() OVER (ORDER BY k_partition, k_offset)"
@@ -237,11 +230,14 @@ class ConnectorInput:
         result = Delta(delta.source, watermarks=watermarks) if not delta.empty else no_change(watermarks)
         epoch.set_relation_delta(relation.id, result)
 
-    def _decode(self, epoch: Epoch, raw: str) -> str:
-        """Decode by the short statement; if it cannot answer for some row, by the whole one."""
-        decoded, _ = epoch.temp(self._decode_sql(raw, fast=True))
-        ((doubtful,),) = epoch.fetch_rows(f"SELECT count(*) FROM {decoded} WHERE reason = '{DOUBTFUL}'")
-        return epoch.temp(self._decode_sql(raw, fast=False))[0] if doubtful else decoded
+    def _judge(self, epoch: Epoch, raw: str, *, fast: bool) -> tuple[str, list[dict[str, Any]]]:
+        """Decode and judge in one statement; returns the table and what is known of it by partition."""
+        judged, _ = epoch.temp(self._judge_sql(f"({self._decode_sql(raw, fast=fast)})"))
+        facts = epoch.fetch(
+            f"SELECT k_partition AS p, max(mark) AS mark, count(reason) AS bad, count(*) FILTER (WHERE reason = '{DOUBTFUL}') AS doubtful,"
+            f" max(k_offset) AS last FROM {judged} GROUP BY k_partition"
+        )
+        return judged, facts.to_pylist()
 
     def _quarantine(self, epoch: Epoch, judged: str) -> None:
         epoch.execute(
@@ -275,7 +271,9 @@ class ConnectorInput:
 
     def _judge_sql(self, decoded: str) -> str:
         """Verdicts row by row in offset order: the watermark before a row is the greatest of all earlier rows of its partition."""
-        assert self._watermark is not None
+        columns = column_list(len(self.relation.columns))
+        if self._watermark is None:
+            return f"SELECT {columns}, d, k_partition, k_offset, k_value, CAST(NULL AS TIMESTAMP) AS mark, reason FROM {decoded} AS e"
         position = self.relation.watermarked[0]
         time = f"c{position}"
         name = self.relation.columns[position].name
@@ -285,41 +283,33 @@ class ConnectorInput:
         early = f"coalesce(reason IS NULL AND {time} > k_timestamp + to_microseconds({int(skew)}), false)" if skew else "false"
         mark = f"CASE WHEN reason IS NULL AND NOT is_early THEN {render(self._watermark)} END"
         over = "OVER (PARTITION BY k_partition ORDER BY k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-        columns = column_list(len(self.relation.columns))
         return (
             f"SELECT {columns}, d, k_partition, k_offset, k_value, mark, CASE WHEN reason IS NOT NULL THEN reason"
             f" WHEN is_early THEN 'too early: {name} ' || CAST({time} AS VARCHAR) || ' is after its arrival at ' || CAST(k_timestamp AS VARCHAR)"
             f" WHEN before IS NOT NULL AND {time} IS NULL THEN 'late: {name} is NULL'"
             f" WHEN {time} < before THEN 'late: {name} ' || CAST({time} AS VARCHAR) || ' is before the watermark ' || CAST(before AS VARCHAR)"
             f" END AS reason FROM (SELECT *, greatest({stored}, max(mark) {over}) AS before FROM ("
-            f"SELECT *, {mark} AS mark FROM (SELECT *, {early} AS is_early FROM {decoded}) AS e) AS m) AS w"
+            f"SELECT *, {mark} AS mark FROM (SELECT *, {early} AS is_early FROM {decoded} AS r) AS e) AS m) AS w"
         )
 
-    def _move_watermark(self, epoch: Epoch, marks: Mapping[int, datetime]) -> None:
-        moved = dict(self._moments)
-        for partition, mark in marks.items():
-            if partition in moved and mark <= moved[partition]:
-                continue
-            moved[partition] = mark
-            if self._until is None:
-                at = f"relation = {self.relation.id} AND partition = {partition}"
-                epoch.execute(f"DELETE FROM hr.watermarks WHERE {at}")
-                epoch.execute(
-                    f"INSERT INTO hr.watermarks VALUES ({self.relation.id}, {partition}, TIMESTAMP '{mark.isoformat(sep=' ')}')"
-                )
-        self._next_moments = moved
-
-    def _remember_positions(self, epoch: Epoch, ends: Mapping[int, int]) -> None:
+    def _advance(self, epoch: Epoch, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Move positions and watermarks past what was judged."""
+        moments = dict(self._moments)
+        for row in facts:
+            if row["mark"] is not None and (row["p"] not in moments or row["mark"] > moments[row["p"]]):
+                moments[row["p"]] = row["mark"]
+        self._next_moments = moments
+        ends = {row["p"]: row["last"] + 1 for row in facts}
         self._next_positions = {**self.positions, **ends}
         if self._until is None:
-            store_positions(epoch.execute, self.relation.id, ends)
+            store_positions(epoch.execute, self.relation.id, ends, moments)
 
     def note_starts(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Store where the reader began, before it has given a row; otherwise `latest` would mean later after a restart."""
         if self._until is None and self._started:
             new = {p: o for p, o in self.reader.starts().items() if p not in self.positions}
             if new:
-                store_positions(connection.execute, self.relation.id, new)
+                store_positions(connection.execute, self.relation.id, new, {})
                 self.positions.update(new)
 
     def committed(self) -> None:
@@ -341,10 +331,15 @@ class ConnectorInput:
         self.reader.close()
 
 
-def store_positions(execute: Callable[[str], object], relation: int, positions: Mapping[int, int]) -> None:
-    """Replace the stored positions of these partitions."""
-    execute(f"DELETE FROM hr.offsets WHERE relation = {relation} AND partition IN ({', '.join(map(str, positions))})")
-    execute(f"INSERT INTO hr.offsets VALUES {', '.join(f'({relation}, {p}, {o})' for p, o in positions.items())}")
+def store_positions(
+    execute: Callable[[str], object], relation: int, positions: Mapping[int, int], moments: Mapping[int, datetime]
+) -> None:
+    """Replace what is stored of these partitions: the next offset, and the watermark."""
+    rows = []
+    for partition, position in positions.items():
+        moment = f"TIMESTAMP '{moments[partition].isoformat(sep=' ')}'" if partition in moments else "NULL"
+        rows.append(f"({relation}, {partition}, {position}, {moment})")
+    execute(f"INSERT OR REPLACE INTO hr.positions VALUES {', '.join(rows)}")
 
 
 def _quote(text: str) -> str:

@@ -7,8 +7,7 @@ Layout, all in schema `hr` (docs/reference/engine-storage.md):
 | `meta(name, value)` | format version, last epoch, next row id |
 | `catalog(...)` | one row an object: its SQL text and the facts that cannot be derived |
 | `databases(name, schema)` | databases and their schemas |
-| `offsets(relation, partition, position)` | next record to read |
-| `watermarks(relation, partition, moment)` | by source and partition |
+| `positions(relation, partition, position, moment)` | by source and partition: next record to read, watermark |
 | `quarantine` | rows that a source could not use |
 | `r<id>` | rows of a table or view |
 | `s<id>_<n>_...` | state of operator n of view id |
@@ -41,8 +40,9 @@ CREATE TABLE IF NOT EXISTS hr.catalog (
     id BIGINT, kind VARCHAR, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, facts VARCHAR
 );
 CREATE TABLE IF NOT EXISTS hr.databases (name VARCHAR, schema VARCHAR);
-CREATE TABLE IF NOT EXISTS hr.offsets (relation BIGINT, partition INTEGER, position BIGINT);
-CREATE TABLE IF NOT EXISTS hr.watermarks (relation BIGINT, partition INTEGER, moment TIMESTAMP);
+CREATE TABLE IF NOT EXISTS hr.positions (
+    relation BIGINT, partition INTEGER, position BIGINT, moment TIMESTAMP, PRIMARY KEY (relation, partition)
+);
 CREATE TABLE IF NOT EXISTS hr.r{QUARANTINE_ID} (
     c0 VARCHAR, c1 INTEGER, c2 BIGINT, c3 VARCHAR, c4 TIMESTAMP, c5 BLOB
 );
