@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
@@ -18,7 +19,16 @@ LogFormat = Literal["json", "human"]
 
 def set_up(style: LogFormat, level: str = "INFO") -> None:
     """Send everything to stderr in the given style; replaces whatever was set up before."""
-    handler = logging.StreamHandler(sys.stderr)
+    _install(logging.StreamHandler(sys.stderr), style, level)
+
+
+def move_to_file(file: Path) -> None:
+    """From now on write JSON lines to a file, at the level that was set up: the screen belongs to a live view."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _install(logging.FileHandler(file, encoding="utf-8"), "json", logging.getLevelName(logging.getLogger().level))
+
+
+def _install(handler: logging.Handler, style: LogFormat, level: str) -> None:
     handler.setFormatter(JsonFormatter() if style == "json" else HumanFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _TALKATIVE:

@@ -37,6 +37,7 @@ from headrace.demo.rescore import RouteMember
 from headrace.demo.scenario import Scenario, built_in_scenario
 from headrace.demo.summary import Summary
 from headrace.demo.view import Status, StreamStatus, View
+from headrace.logs import move_to_file
 from headrace.platform import Platform, running_platform
 from headrace.ports import accepts_connections
 from headrace.topology import process_specs
@@ -84,6 +85,7 @@ def run(
         scenario = built_in_scenario(SEED, only)
     settings = _settings(loaded, scenario)
     _empty(settings.data_dir)
+    move_to_file(settings.data_dir / "logs" / "demo.log")
     summary = Summary()
     with View(live=None if not as_json else False) as view:
         try:
@@ -93,6 +95,7 @@ def run(
         finally:
             _check_nothing_left(settings, summary)
             summary.write(settings.data_dir / "summary.json")
+            view.save_picture(settings.data_dir / "demo.svg", lambda console: print_summary(summary, console))
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2, default=str))  # noqa: T201  # the result
     else:

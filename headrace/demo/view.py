@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_SECONDS = 5.0
+PICTURE_WIDTH = 132
+HAPPENINGS = 10
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,11 @@ class View:
     """Shows phases, happenings and the status. Everything goes to stderr, so that stdout stays for the result."""
 
     def __init__(self, *, live: bool | None = None) -> None:
-        self.console = Console(stderr=True, record=True)
+        # Where nobody watches, lines are not wrapped at 80 columns: a log is read by machines and in wide windows.
+        self.console = Console(stderr=True, width=None if sys.stderr.isatty() else PICTURE_WIDTH)
         self._live_wanted = sys.stderr.isatty() if live is None else live
         self._live: Live | None = None
+        self._last: Status | None = None
         self._happenings: list[Text] = []
         self._printed_seconds = 0.0
         self._started = time.monotonic()
@@ -72,19 +78,31 @@ class View:
 
     def say(self, text: str, style: str = "") -> None:
         """Note a happening; it stays visible."""
-        line = Text(f"{time.monotonic() - self._started:6.1f} s  {text}", style=style)
+        line = self._line(text, style)
         self._happenings.append(line)
         if self._live is None:
             self.console.print(line)
 
+    def _line(self, text: str, style: str) -> Text:
+        return Text(f"{time.monotonic() - self._started:6.1f} s  {text}", style=style)
+
     def show(self, status: Status) -> None:
         """Draw the screen, or from time to time a line."""
+        self._last = status
         if self._live is not None:
             self._live.update(self._screen(status))
         elif time.monotonic() - self._printed_seconds >= PLAIN_EVERY_SECONDS:
             self._printed_seconds = time.monotonic()
             told = "  ".join(f"{s.name} {s.sent} sent {s.predictions} predicted {s.quarantined} bad" for s in status.streams)
-            self.say(f"{status.phase} {status.share:4.0%}  {told}", style="dim")
+            self.console.print(self._line(f"{status.phase} {status.share:4.0%}  {told}", "dim"))
+
+    def save_picture(self, file: Path, add: Callable[[Console], None]) -> None:
+        """Draw the last screen, and what `add` prints below it, as SVG."""
+        console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO(), force_terminal=True)
+        if self._last is not None:
+            console.print(self._screen(self._last))
+        add(console)
+        file.write_text(console.export_svg(title="make demo"), encoding="utf-8")
 
     def _screen(self, status: Status) -> RenderableType:
         processes = Text("  ").join(
@@ -96,7 +114,7 @@ class View:
                 Text(f"{status.phase}   GraphQL frames {status.graphql_frames}"),
                 ProgressBar(total=1.0, completed=status.share, width=60),
                 _table(status.streams),
-                *self._happenings[-8:],
+                *self._happenings[-HAPPENINGS:],
             ),
             title="headrace demo",
             border_style="cyan",
