@@ -7,6 +7,7 @@ when the database is away: ingestion does not stop because queries do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -62,12 +63,17 @@ class _Kept:
 
 
 class StreamCatalog:
-    """Finds the schema of a stream by its name."""
+    """Finds the schema of a stream by its name.
+
+    Only the first request for a stream waits for the stream database; later ones get what is known, which is asked for
+    anew in the background, once however many requests there are.
+    """
 
     def __init__(self, database: Reads, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
+        self._asking: dict[str, asyncio.Task[StreamSchema | None]] = {}
 
     async def schema_of(self, stream: str) -> StreamSchema:
         """What the events of `stream` look like; the envelope only when the stream database is away.
@@ -79,24 +85,46 @@ class StreamCatalog:
         if not _NAME.fullmatch(stream):
             raise InvalidInputError("that is no name of a stream", fix="Use small letters, digits, `_` and `-`.")
         kept = self._kept.get(stream)
-        now = self._clock.monotonic_seconds()
-        if kept and now < kept.until_seconds:
+        if kept is not None:
+            if self._clock.monotonic_seconds() >= kept.until_seconds:
+                self._ask(stream)
             return kept.schema
-        try:
-            types = await self._types_of(stream)
-        except UnavailableError:
-            logger.warning("stream database away, only the envelope is checked", extra={"stream": stream})
-            schema = kept.schema if kept else build_schema(stream, {})
-            self._kept[stream] = _Kept(schema, now + _KEEP_AWAY_SECONDS)
-            return schema
-        if types is None:
-            self._kept.pop(stream, None)
+        # Shielded, because others may wait for the same answer when this caller goes.
+        schema = await asyncio.shield(self._ask(stream))
+        if schema is None:
             raise NotFoundError(
                 f"there is no stream `{stream}`",
                 fix=f"Apply the pipeline whose source reads topic `events.{stream}` (`headrace pipeline apply`).",
             )
-        schema = build_schema(stream, types)
-        self._kept[stream] = _Kept(schema, now + _KEEP_SECONDS)
+        return schema
+
+    def _ask(self, stream: str) -> asyncio.Task[StreamSchema | None]:
+        asking = self._asking.get(stream)
+        if asking is None:
+            asking = self._asking[stream] = asyncio.create_task(self._learn(stream))
+            asking.add_done_callback(lambda task: self._answered(stream, task))
+        return asking
+
+    def _answered(self, stream: str, task: asyncio.Task[StreamSchema | None]) -> None:
+        del self._asking[stream]
+        if not task.cancelled() and task.exception() is not None:  # nobody may be waiting for it
+            logger.warning("columns of a stream unknown", extra={"stream": stream, "reason": str(task.exception())})
+
+    async def _learn(self, stream: str) -> StreamSchema | None:
+        """Ask the stream database and keep the answer; None when it knows no such stream."""
+        try:
+            types = await self._types_of(stream)
+        except UnavailableError:
+            logger.warning("stream database away, known columns or only the envelope are checked", extra={"stream": stream})
+            kept = self._kept.get(stream)
+            return self._keep(kept.schema if kept else build_schema(stream, {}), _KEEP_AWAY_SECONDS)
+        if types is None:
+            self._kept.pop(stream, None)
+            return None
+        return self._keep(build_schema(stream, types), _KEEP_SECONDS)
+
+    def _keep(self, schema: StreamSchema, seconds: float) -> StreamSchema:
+        self._kept[schema.stream] = _Kept(schema, self._clock.monotonic_seconds() + seconds)
         return schema
 
     async def _types_of(self, stream: str) -> Mapping[str, str] | None:
