@@ -45,7 +45,7 @@ async def test_while_the_database_is_away_what_was_known_still_holds(reads: Scri
     reads.away = False
     clock.advance(timedelta(seconds=2))
     await catalog.schema_of("other")  # asks again, in the background
-    await eventually(lambda: reads.asked[-1][0] == "SHOW SOURCES")
+    await eventually(lambda: reads.asked[-1][0] == 'SHOW CREATE SOURCE "plant_events"')
     await asyncio.sleep(0)
     with pytest.raises(NotFoundError):
         await catalog.schema_of("other")
