@@ -116,7 +116,7 @@ def throughput(pipeline: str, events: int) -> dict[str, object]:
 def latency(pipeline: str, seconds: float) -> dict[str, object]:
     """Event to prediction at `RATE` events a second; the first fifth is warm-up and not counted."""
     values = _events(pipeline, int(RATE * seconds))
-    records = tuple(Record(i / RATE, tenant, value) for i, (tenant, value) in enumerate(values))
+    records = tuple(Record(i / RATE, tenant, "bench", value) for i, (tenant, value) in enumerate(values))
     with _platform() as platform:
         _apply(platform, pipeline)
         stream = Stream(pipeline, (), datetime.now(UTC), records, {}, 1.0, {})

@@ -41,23 +41,34 @@ KINDS: Mapping[str, Callable[[type_event], bytes]] = {
 
 
 def mix_in(
-    events: Sequence[tuple[float, str, type_event]], *, each: int, seed: int, from_seconds: float
+    events: Sequence[tuple[float, type_event]],
+    *,
+    each: int,
+    seed: int,
+    from_seconds: float,
+    payloads: Sequence[bytes] | None = None,
 ) -> tuple[tuple[Record, ...], Counter[str]]:
     """Encode events and put bad rows between them.
 
     Args:
-        events: (when to send in seconds, tenant, event) in the order of sending.
+        events: (when to send in seconds, event) in the order of sending.
+        payloads: one raw payload an event, if the good ones are to be uploaded; the bad ones are Kafka records always.
         each: how many bad rows of each kind.
         seed: decides where they stand.
         from_seconds: none before this moment, so that there is a watermark to be late against.
     """
     rng = np.random.default_rng(seed)
-    candidates = np.flatnonzero([at >= from_seconds for at, _, _ in events])
+    candidates = np.flatnonzero([at >= from_seconds for at, _ in events])
     chosen = rng.choice(candidates, size=min(each * len(KINDS), len(candidates)), replace=False)
     kind_at = {int(position): list(KINDS)[i % len(KINDS)] for i, position in enumerate(chosen)}
     records: list[Record] = []
-    for position, (at, tenant, event) in enumerate(events):
-        records.append(Record(at, tenant, encode(event)))
+    for position, (at, event) in enumerate(events):
+        tenant, entity, moment = str(event["tenant_id"]), str(event["entity_id"]), event["event_time"]
+        if payloads is None:
+            records.append(Record(at, tenant, entity, encode(event)))
+        else:
+            assert isinstance(moment, datetime)
+            records.append(Record(at, tenant, entity, payloads[position], moment))
         if position in kind_at:
-            records.append(Record(at, tenant, KINDS[kind_at[position]](event)))
+            records.append(Record(at, tenant, entity, KINDS[kind_at[position]](event)))
     return tuple(records), Counter(kind_at.values())

@@ -224,16 +224,16 @@ def _count(
     situation: Situation,
     summary: Summary,
 ) -> None:
-    key_at = {(record.partition, record.offset): record.key for record in raw}
+    tenant_at = {(record.partition, record.offset): record.tenant for record in raw}
     still_open = open_windows(pipeline, judged)
     for tenant in situation.tenants[pipeline]:
         own = [row for row in predictions if row.tenant_id == tenant]
-        bad = Counter(verdict.kind for verdict in judged.bad if key_at[(verdict.partition, verdict.offset)] == tenant)
+        bad = Counter(verdict.kind for verdict in judged.bad if tenant_at[(verdict.partition, verdict.offset)] == tenant)
         judged_labels = [(row.label, labels[row.prediction_id]) for row in own if row.prediction_id in labels and row.label]
         summary.tenants[tenant] = TenantSummary(
             pipeline=pipeline,
             events_sent=situation.sent.get((pipeline, tenant), 0),
-            events_read=sum(key == tenant for key in key_at.values()),
+            events_read=sum(owner == tenant for owner in tenant_at.values()),
             late=bad["late"],
             quarantined=bad.total(),
             windows_closed=len(own) if PIPELINES[pipeline].window else 0,

@@ -78,7 +78,7 @@ def build_stream(recordings: Sequence[Recording], start: datetime, seconds: floa
             event = {"tenant_id": recording.tenant, "entity_id": ENTITY, "event_time": moment if parsed else written}
             cells = zip(CHANNELS, recording.cells[row], strict=False)
             event |= {channel: number_or_text(cell) for channel, cell in cells}  # type: ignore[misc]  # a wider value type
-            records.append(Record(offset / speed, recording.tenant, encode(event)))
+            records.append(Record(offset / speed, recording.tenant, ENTITY, encode(event)))
         truth |= _truth(recording, own, first)
     records.sort(key=lambda record: record.at_seconds)
     return Stream(PIPELINE, tuple(offsets), first, tuple(records), truth, speed, Counter())

@@ -23,13 +23,22 @@ class Record:
 
     Attributes:
         at_seconds: when it is sent, seconds since the replay began.
-        key: the tenant, also of a record whose value cannot be read.
-        value: the bytes, good or bad.
+        tenant: whose it is, also if the value cannot be read.
+        entity_id: what it is about.
+        value: the bytes, good or bad: the value of a Kafka record, or the body of a request.
+        uploaded_at: the event time of a raw payload that goes through the REST door; None for Kafka records.
     """
 
     at_seconds: float
-    key: str
+    tenant: str
+    entity_id: str
     value: bytes
+    uploaded_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: records of one entity share a partition."""
+        return f"{self.tenant}/{self.entity_id}"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from core.errors import UnavailableError
+from headrace.demo.door import Door
 from headrace.demo.records import Record, Stream
 
 logger = logging.getLogger(__name__)
@@ -28,25 +29,34 @@ def build_producer(bootstrap: str) -> Producer:
 
 @dataclass
 class Replay:
-    """Sends records of all streams by their `at_seconds`, in one thread.
+    """Sends records of all streams by their `at_seconds`: Kafka records in one thread, uploads in another.
+
+    Args:
+        door: takes raw payloads; None when no stream has any.
 
     Attributes:
-        sent: (pipeline, tenant) to records acknowledged by the broker.
+        sent: (pipeline, tenant) to records acknowledged by the broker, or by the API.
+        uploads: how many of them went through the API.
+        refused: what the API said to uploads that it did not take.
     """
 
     streams: Sequence[Stream]
     bootstrap: str
+    door: Door | None = None
+    uploads: int = 0
+    refused: list[str] = field(default_factory=list)
     sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     started_seconds: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin now."""
-        self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
+        self._threads = [threading.Thread(target=work, name="replay", daemon=True) for work in (self._produce, self._upload)]
         self.started_seconds = time.monotonic()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def elapsed_seconds(self) -> float:
@@ -54,39 +64,55 @@ class Replay:
 
     @property
     def done(self) -> bool:
-        return self._thread is not None and not self._thread.is_alive()
+        return bool(self._threads) and not any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Send nothing more and wait for the thread."""
+        """Send nothing more and wait for both threads."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def check(self) -> None:
         """Raise `UnavailableError` if the broker did not take a record."""
         if self.failures:
             raise UnavailableError(f"the broker refused {len(self.failures)} records: {self.failures[0]}")
 
-    def _run(self) -> None:
+    def _produce(self) -> None:
         producer = build_producer(self.bootstrap)
-        assert self.started_seconds is not None
-        for record, stream in heapq.merge(*map(_tagged, self.streams), key=lambda pair: pair[0].at_seconds):
-            due = self.started_seconds + record.at_seconds
-            while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
-                producer.poll(0)
-                self._stop.wait(min(wait, TICK_SECONDS))
-            if self._stop.is_set():
-                break
+        for record, stream in self._in_time(uploads=False, idle=lambda: producer.poll(0)):
             self._send(producer, record, stream)
         left = producer.flush(60)
         if left:
             self.failures.append(f"{left} records were not acknowledged in 60 s")
 
+    def _upload(self) -> None:
+        for record, stream in self._in_time(uploads=True, idle=lambda: 0):
+            assert self.door is not None
+            refusal = self.door.upload(stream.pipeline, record)
+            if refusal is None:
+                self.uploads += 1
+                self.sent[(stream.pipeline, record.tenant)] += 1
+            else:
+                self.refused.append(refusal)
+
+    def _in_time(self, *, uploads: bool, idle: Callable[[], int]) -> Iterator[tuple[Record, Stream]]:
+        """Yield each record when it is due, until `stop`."""
+        assert self.started_seconds is not None
+        own = ([pair for pair in _tagged(stream) if (pair[0].uploaded_at is not None) == uploads] for stream in self.streams)
+        for record, stream in heapq.merge(*own, key=lambda pair: pair[0].at_seconds):
+            due = self.started_seconds + record.at_seconds
+            while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
+                idle()
+                self._stop.wait(min(wait, TICK_SECONDS))
+            if self._stop.is_set():
+                return
+            yield record, stream
+
     def _send(self, producer: Producer, record: Record, stream: Stream) -> None:
         while True:
             try:
                 producer.produce(
-                    stream.topic, record.value, record.key, on_delivery=self._delivered((stream.pipeline, record.key))
+                    stream.topic, record.value, record.key, on_delivery=self._delivered((stream.pipeline, record.tenant))
                 )
                 return
             except BufferError:  # the local queue is full while the broker is slow: wait for room

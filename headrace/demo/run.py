@@ -28,6 +28,7 @@ from core.errors import ConflictError, UnavailableError
 from core.settings import Settings
 from headrace.config import Loaded
 from headrace.demo.check import Situation, check_everything
+from headrace.demo.door import Door
 from headrace.demo.feedback import LONGEST_DELAY_SECONDS, Labeller
 from headrace.demo.graphql import Follower, query
 from headrace.demo.records import Stream
@@ -192,12 +193,10 @@ class _Demo:
 
     def _replay(self, streams: list[Stream]) -> tuple[Replay, Labeller]:
         settings = self.platform.settings
-        replay = Replay(streams, settings.kafka)
+        keys = {tenant: key.get_secret_value() for tenant, key in settings.api_keys.items()}
+        replay = Replay(streams, settings.kafka, Door(self.platform.api_url, keys))
         labeller = Labeller(settings.kafka, {stream.pipeline: stream.truth for stream in streams}, self.clock, SEED)
-        keys = settings.api_keys
-        self.followers = [
-            Follower(self.platform.api_url, keys[stream.tenants[0]].get_secret_value(), stream.tenants[0]) for stream in streams
-        ]
+        self.followers = [Follower(self.platform.api_url, keys[stream.tenants[0]], stream.tenants[0]) for stream in streams]
         for follower in self.followers:
             follower.start()
         labeller.start()
@@ -292,8 +291,18 @@ class _Demo:
         )
         self.view.say("checking: recomputing every window, id and score from the raw topics")
         check_everything(settings, catalog, registry, situation, self.summary)
+        self._check_uploads(streams, replay)
         self._check_engine_came_back()
         self._check_graphql()
+
+    def _check_uploads(self, streams: list[Stream], replay: Replay) -> None:
+        wanted = sum(record.uploaded_at is not None for stream in streams for record in stream.records)
+        if wanted:
+            self.summary.check(
+                "the REST door took every image, also while the engine was down",
+                replay.uploads == wanted and not replay.refused,
+                f"{replay.uploads} of {wanted} raw payloads" + (f", refused: {replay.refused[0]}" if replay.refused else ""),
+            )
 
     def _check_engine_came_back(self) -> None:
         restarts = {name: self.platform.supervisor.restarts(name) for name in ("broker", "udf", "engine", "api")}

@@ -82,7 +82,8 @@ def _telemetry(tenants: Sequence[str], start: datetime, seconds: float, seed: in
 def _vision(tenants: Sequence[str], start: datetime, seconds: float, seed: int) -> Stream:
     interval = timedelta(seconds=1 / IMAGES_PER_SECOND)
     table = vision_stream(start, min(900, int(seconds * IMAGES_PER_SECOND)), interval=interval, tenants=tenants)
-    return _stream("vision", tenants, table.drop_columns(["label", "image"]), start, 1.0, _row_truth(table), seed + 2)
+    payloads = table["image"].to_pylist()
+    return _stream("vision", tenants, table.drop_columns(["label", "image"]), start, 1.0, _row_truth(table), seed + 2, payloads)
 
 
 _BUILDERS: Mapping[str, Callable[[Sequence[str], datetime, float, int], Stream]] = {
@@ -105,7 +106,8 @@ def _stream(
     speed: float,
     truth: Mapping[FeatureKey, str],
     seed: int,
+    payloads: Sequence[bytes] | None = None,
 ) -> Stream:
-    timed = [((row["event_time"] - first).total_seconds() / speed, row["tenant_id"], row) for row in events.to_pylist()]
-    records, injected = mix_in(timed, each=BAD_ROWS_EACH, seed=seed, from_seconds=FIRST_BAD_SECONDS)
+    timed = [((row["event_time"] - first).total_seconds() / speed, row) for row in events.to_pylist()]
+    records, injected = mix_in(timed, each=BAD_ROWS_EACH, seed=seed, from_seconds=FIRST_BAD_SECONDS, payloads=payloads)
     return Stream(name, tuple(tenants), first, records, truth, speed, injected)

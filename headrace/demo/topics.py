@@ -23,6 +23,11 @@ class Raw:
     key: str
     value: bytes
 
+    @property
+    def tenant(self) -> str:
+        """The tenant, from the key `tenant/entity`: the value may be unreadable."""
+        return self.key.partition("/")[0]
+
 
 def build_consumer(bootstrap: str) -> Consumer:
     """A consumer that reads committed records by assignment only; it commits nothing."""

@@ -37,7 +37,7 @@ def test_each_kind_of_injected_row_is_found_bad_for_its_own_reason() -> None:
 
 
 def test_mixing_in_keeps_every_good_row_and_counts_the_bad() -> None:
-    events = [(float(i), "t", event(i)) for i in range(200)]
+    events = [(float(i), event(i)) for i in range(200)]
     records, injected = mix_in(events, each=3, seed=1, from_seconds=150)
     judged = judge([raw(i, record.value) for i, record in enumerate(records)], PLANT)
     assert judged.events.num_rows == 200
