@@ -75,9 +75,7 @@ class _FromBinder:
             found = self._env.catalog.must_find(name, self._env.database)
         self._env.used[found.id] = None
         if isinstance(found, View):
-            from engine.sql.parser import parse_query
-
-            node = self._bind_node(parse_query(found.sql), self._env.inside({}))
+            node = self._bind_node(_query_of(found), self._env.inside({}))
             return _aliased(_renamed(node, list(found.columns), None), item, default=found.name)
         if not isinstance(found, Relation):
             raise UndefinedTable(
@@ -157,16 +155,17 @@ class _FromBinder:
             using = [c.name for c in left_scope.columns if not c.merged and right_scope.has(c.name)]
         condition: Expr | None = None
         binder = ExpressionBinder(self._env, scope, "JOIN conditions")
+        pairs = [(left_scope.find(n, None, position_of(join)), right_scope.find(n, None, position_of(join))) for n in using]
         if using:
-            condition, scope = _using(using, left_scope, right_scope, scope, binder, join)
+            condition = _using_condition(pairs, left_scope.width, binder, join)
         elif join.args.get("on") is not None:
             condition = binder.bind_boolean(join.args["on"], "JOIN/ON")
         elif kind != "inner":
             raise SqlError(f"a {kind} join needs ON or USING", position=position_of(join), sqlstate="42601")
         if temporal:
             self._check_temporal(kind, right, join)
-        columns = left.columns + right.columns
-        return Join(columns, kind, left, right, condition, temporal), scope
+        node = Join(left.columns + right.columns, kind, left, right, condition, temporal)
+        return _merged(node, using, pairs, scope, binder, join) if using else (node, scope)
 
     def _check_temporal(self, kind: JoinKind, right: Node, join: exp.Join) -> None:
         position = position_of(join)
@@ -185,20 +184,50 @@ class _FromBinder:
             )
 
 
-def _using(
-    names: list[str], left_scope: Scope, right_scope: Scope, scope: Scope, binder: ExpressionBinder, join: exp.Join
-) -> tuple[Expr | None, Scope]:
+def _query_of(view: View) -> exp.Expr:
+    """The query of a stored `CREATE VIEW`."""
+    from engine.sql.parser import parse
+    from engine.sql.statements import CreateView
+
+    (statement,) = parse(view.sql)
+    assert isinstance(statement, CreateView)
+    return statement.query
+
+
+def _using_condition(pairs: list[tuple[Column, Column]], by: int, binder: ExpressionBinder, join: exp.Join) -> Expr:
     condition: Expr | None = None
-    by = len(left_scope.columns)
-    merged: set[int] = set()
-    for name in names:
-        left = left_scope.find(name, None, position_of(join))
-        right = right_scope.find(name, None, position_of(join))
+    for left, right in pairs:
         equal = binder._call("=", [left, Column(right.type, right.index + by)], join)
         condition = equal if condition is None else binder._call("and", [condition, equal], join)
-        merged.add(right.index + by)
-    columns = tuple(ScopeColumn(c.table, c.name, c.type, c.index, c.merged or c.index in merged) for c in scope.columns)
-    return condition, Scope(columns)
+    assert condition is not None
+    return condition
+
+
+def _merged(
+    node: Join, names: list[str], pairs: list[tuple[Column, Column]], scope: Scope, binder: ExpressionBinder, join: exp.Join
+) -> tuple[Node, Scope]:
+    """The columns of USING stand in front, once each, with the value of the side that is always there.
+
+    Source: PostgreSQL documentation, "Joined Tables".
+    """
+    by = len(node.left.columns)
+    merged: list[ScopeColumn] = []
+    added: list[Expr] = []
+    for name, (left, found) in zip(names, pairs, strict=True):
+        right = Column(found.type, found.index + by)
+        if node.kind != "full" and left.type == right.type:
+            merged.append(ScopeColumn(None, name, left.type, (right if node.kind == "right" else left).index))
+            continue
+        value = binder._call("coalesce", [right, left] if node.kind == "right" else [left, right], join)
+        merged.append(ScopeColumn(None, name, value.type, len(node.columns) + len(added)))
+        added.append(value)
+    gone = {left.index for left, _ in pairs} | {right.index + by for _, right in pairs}
+    others = (ScopeColumn(c.table, c.name, c.type, c.index, c.merged or c.index in gone) for c in scope.columns)
+    result: Node = node
+    if added:
+        columns = (*node.columns, *(OutputColumn("?using?", e.type) for e in added))
+        result = Project(columns, node, (*(Column(c.type, i) for i, c in enumerate(node.columns)), *added))
+    return result, Scope((*merged, *others))
 
 
 def _join_kind(join: exp.Join) -> JoinKind:

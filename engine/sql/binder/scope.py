@@ -66,9 +66,14 @@ class Scope:
             raise UndefinedTable(f"missing FROM-clause entry for table `{table}`", position=position)
         return found
 
+    @property
+    def width(self) -> int:
+        """How many columns the relation has; a merged one is listed twice."""
+        return max((c.index for c in self.columns), default=-1) + 1
+
     def beside(self, other: Scope) -> Scope:
         """Both scopes, the other's columns shifted behind mine."""
-        by = len(self.columns)
+        by = self.width
         moved = tuple(ScopeColumn(c.table, c.name, c.type, c.index + by, c.merged) for c in other.columns)
         return Scope(self.columns + moved)
 
