@@ -11,30 +11,44 @@ from pathlib import Path
 from core.clock import SystemClock
 from core.settings import EngineSettings
 from engine.front.session import EngineSessions
+from engine.runtime.delivery import nowhere
 from engine.runtime.engine import Engine
 from engine.wire.server import WireServer
 
 logger = logging.getLogger(__name__)
 
 
-def run(data_dir: Path, host: str, port: int, settings: EngineSettings, on_ready: Callable[[int], None] | None = None) -> None:
+def run(
+    data_dir: Path,
+    host: str,
+    port: int,
+    settings: EngineSettings,
+    on_ready: Callable[[int], None] | None = None,
+    failpoint: Callable[[str], None] = nowhere,
+) -> None:
     """Serve until told to stop.
 
     Args:
         data_dir: the engine's own folder; created if missing.
         port: 0 takes a free one.
         on_ready: called with the port once connections are accepted.
+        failpoint: see `Engine`; for tests.
 
     Raises:
         HeadraceError: the folder cannot be opened.
     """
-    asyncio.run(_serve(data_dir, host, port, settings, on_ready))
+    asyncio.run(_serve(data_dir, host, port, settings, on_ready, failpoint))
 
 
 async def _serve(
-    data_dir: Path, host: str, port: int, settings: EngineSettings, on_ready: Callable[[int], None] | None
+    data_dir: Path,
+    host: str,
+    port: int,
+    settings: EngineSettings,
+    on_ready: Callable[[int], None] | None,
+    failpoint: Callable[[str], None],
 ) -> None:
-    engine = Engine(data_dir, settings, SystemClock())
+    engine = Engine(data_dir, settings, SystemClock(), failpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

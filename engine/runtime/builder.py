@@ -256,7 +256,7 @@ def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[
         raise InvalidParameter("a sink needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', ...)`.")
     root, uses = _job_root(statement, place, catalog)
     relation = uses[0] if statement.source is not None else 0
-    facts = dict(facts) or {"uuid": str(uuid.uuid4())}
+    facts = {"uuid": str(uuid.uuid4()), **facts}
     _check_sink_type(statement, root)
     sink = Sink(
         place.id, place.database, place.schema, place.name, statement.text, uses, "sink", relation, facts["uuid"],

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from core.errors import UnavailableError
 from engine.catalog.catalog import Catalog
-from engine.catalog.objects import CatalogObject, Function, Input, Sink
+from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
 from engine.runtime.builder import Built, Place, build
@@ -43,17 +43,20 @@ class _Attached:
     delivery: Delivery | None = None
 
 
-def create(engine: Engine, statement: Statement, database: str, settings: Mapping[str, str]) -> CatalogObject:
+def create(
+    engine: Engine, statement: Statement, database: str, settings: Mapping[str, str], path: tuple[str, ...] = ("public",)
+) -> CatalogObject:
     """Run a CREATE statement of an object. Call it through `Engine.submit`.
 
     Args:
         settings: the session's own settings for a source (`max_future_skew_us`, `required_columns`).
+        path: the session's search path.
 
     Raises:
         SqlError: refused; nothing has changed.
     """
     name: ObjectName = statement.name  # type: ignore[attr-defined]  # every CREATE of an object has one
-    catalog = engine.catalog
+    catalog = engine.catalog.seen_from(path)
     target, schema = catalog.place(name, database)
     if isinstance(statement, CreateFunction):
         _check_function_free(statement, catalog, target, schema)
@@ -61,7 +64,7 @@ def create(engine: Engine, statement: Statement, database: str, settings: Mappin
         catalog.check_free(name, database)
     place = Place(catalog.next_id(), target, schema, name.name)
     facts = dict(settings) if isinstance(statement, (CreateTable, CreateSource)) else {}
-    built = build(statement, place, catalog, facts)
+    built = pin(build(statement, place, catalog, facts), catalog)
     attached = _attach(engine, built)
     if isinstance(statement, CreateFunction) and statement.link is not None:
         _check_function(engine, built)
@@ -102,10 +105,12 @@ def _attach(engine: Engine, built: Built) -> _Attached:
             return _Attached(connector=ConnectorInput(created, build_source(created.options, created.format), built.watermark))
         return _Attached(table=TableInput(created))
     if isinstance(created, Sink) and job is not None:
-        fields = _sink_fields(created, job, engine.catalog)
+        fields = _sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
         writer = build_sink(UUID(created.uuid), created.options, created.format, fields, key)
-        return _Attached(job=job, delivery=Delivery(created, [name for name, _ in fields], writer, engine.store.cursor))
+        return _Attached(
+            job=job, delivery=Delivery(created, [name for name, _ in fields], writer, engine.store.cursor, engine.failpoint)
+        )
     return _Attached(job=job)
 
 
@@ -121,6 +126,25 @@ def _sink_fields(sink: Sink, job: Job, catalog: Catalog) -> list[tuple[str, SqlT
     assert statement.query is not None
     names = [c.name for c in bind_query(statement.query, Environment(catalog, sink.database)).columns]
     return list(zip(names, job.root.types, strict=False))
+
+
+def pin(built: Built, catalog: Catalog) -> Built:
+    """Note in the object what its names meant, so that it is built the same after a restart."""
+    pins = catalog.take_pins(built.object.depends_on)
+    return replace(built, object=replace(built.object, pins=pins))
+
+
+def _stored_facts(built: Built) -> str:
+    pins = built.object.pins
+    shapes = {str(i): [list(column) for column in shape] for i, shape in pins.columns.items()}
+    return json.dumps({**built.facts, "pins": {"names": dict(pins.names), "columns": shapes, "path": list(pins.path)}})
+
+
+def _read_facts(text: str) -> tuple[dict[str, str], Pins]:
+    facts = json.loads(text)
+    stored = facts.pop("pins", {})
+    columns = {int(i): tuple((p, name) for p, name in shape) for i, shape in stored.get("columns", {}).items()}
+    return facts, Pins(stored.get("names", {}), columns, tuple(stored.get("path", ())))
 
 
 def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
@@ -142,7 +166,7 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
                 created.schema,
                 created.name,
                 created.sql,
-                json.dumps(dict(built.facts)),
+                _stored_facts(built),
             ],
         )
         if attached.job is not None:
@@ -238,15 +262,17 @@ def recover(engine: Engine) -> None:
     rows = connection.execute("SELECT id, database, schema, name, sql, facts FROM hr.catalog ORDER BY id").fetchall()
     for object_id, database, schema, name, sql, facts in rows:
         (statement,) = parse(sql)
-        built = build(statement, Place(object_id, database, schema, name), engine.catalog, json.loads(facts))
+        settings, pins = _read_facts(facts)
+        built = build(statement, Place(object_id, database, schema, name), engine.catalog.pinned(pins), settings)
+        built = replace(built, object=replace(built.object, pins=pins))
         attached = _attach(engine, built)
         engine.catalog = engine.catalog.with_objects([built.object])
         _activate(engine, built.object, attached)
 
 
-def drop(engine: Engine, statement: Drop, database: str) -> bool:
+def drop(engine: Engine, statement: Drop, database: str, path: tuple[str, ...] = ("public",)) -> bool:
     """Run DROP; False if there was nothing and IF EXISTS was said. Call it through `Engine.submit`."""
-    found = _find_to_drop(engine.catalog, statement, database)
+    found = _find_to_drop(engine.catalog.seen_from(path), statement, database)
     if found is None:
         return False
     dependents = engine.catalog.dependents_closure(found.id)

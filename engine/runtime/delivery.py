@@ -19,6 +19,11 @@ from engine.connectors.base import SinkWriter
 
 logger = logging.getLogger(__name__)
 
+
+def nowhere(_step: str) -> None:
+    """The failpoint of every day: nothing happens."""
+
+
 _BATCH_ROWS = 200_000  # a delivery is held in memory; more epochs than this go in several deliveries
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 # A lake commit writes files; one a second keeps their number low (RisingWave's checkpoint interval is a second, too).
@@ -33,11 +38,18 @@ class Delivery:
         names: the visible columns' names.
         writer: not opened yet.
         connect: gives a connection to the store for this thread.
+        failpoint: see `Engine`.
     """
 
     def __init__(
-        self, sink: Sink, names: list[str], writer: SinkWriter, connect: Callable[[], duckdb.DuckDBPyConnection]
+        self,
+        sink: Sink,
+        names: list[str],
+        writer: SinkWriter,
+        connect: Callable[[], duckdb.DuckDBPyConnection],
+        failpoint: Callable[[str], None] = nowhere,
     ) -> None:
+        self._failpoint = failpoint
         self.sink = sink
         self._names = names
         self._writer = writer
@@ -115,7 +127,9 @@ class Delivery:
             [rows.column(i + 1) for i in range(len(self._names))] + [rows.column(0).cast(pa.int8())],
             names=[*self._names, "_op"],
         )
+        self._failpoint("sink: before delivery")
         self._writer.deliver(epoch, named)
+        self._failpoint("sink: after delivery")
         self.delivered = epoch
         return True
 

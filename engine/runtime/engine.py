@@ -26,7 +26,7 @@ from core.errors import HeadraceError, UnavailableError
 from core.settings import EngineSettings
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Input
-from engine.runtime.delivery import Delivery
+from engine.runtime.delivery import Delivery, nowhere
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
 from engine.runtime.jobs import Job
@@ -50,12 +50,16 @@ class Engine:
         data_dir: the engine's folder.
         settings: intervals and limits.
         clock: wall-clock time of barriers.
+        failpoint: called with the name of each step that a crash may fall on; tests kill the process there.
 
     Raises:
         HeadraceError: the folder cannot be opened.
     """
 
-    def __init__(self, data_dir: Path, settings: EngineSettings, clock: Clock) -> None:
+    def __init__(
+        self, data_dir: Path, settings: EngineSettings, clock: Clock, failpoint: Callable[[str], None] = nowhere
+    ) -> None:
+        self.failpoint = failpoint
         self.settings = settings
         self.clock = clock
         self.store = Store(data_dir, settings)
@@ -259,7 +263,9 @@ class Engine:
                     job.statements += epoch.statements - before
                     job.seconds += self.clock.monotonic_seconds() - job_began
             self._finish(epoch)
+            self.failpoint("epoch: before commit")
             self.store.writer.execute("COMMIT")
+            self.failpoint("epoch: after commit")
         except BaseException:
             self.store.writer.execute("ROLLBACK")
             for taken in self._inputs():
