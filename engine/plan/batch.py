@@ -13,6 +13,10 @@ ReadScan = Callable[[Scan], str]
 """Gives the SELECT that reads a relation with columns c0, c1 ..."""
 
 
+_RANKING = frozenset({"row_number", "rank", "dense_rank", "lag", "lead"})
+"""Window functions that have no frame."""
+
+
 def render_node(node: Node, read: ReadScan) -> str:
     """One SELECT whose columns are c0, c1 ... in the order of `node.columns`."""
     if isinstance(node, Scan):
@@ -52,15 +56,20 @@ def render_grouped(source: str, groups: tuple[Expr, ...], aggregates: tuple[Aggr
 
 
 def render_window(call: WindowCall, tie_break: tuple[str, ...] = ()) -> str:
-    """One window call; `tie_break` columns go behind its ORDER BY."""
+    """One window call; `tie_break` columns go behind its ORDER BY.
+
+    Without a frame it is, as in RisingWave, the rows up to the current one where there is an ORDER BY (PostgreSQL takes the
+    current row's peers too), and otherwise the whole partition.
+    """
     over: list[str] = []
     if call.partition_by:
         over.append("PARTITION BY " + ", ".join(render(e) for e in call.partition_by))
     order = [render_order(key, render) for key in call.order_by] + list(tie_break)
     if order:
         over.append("ORDER BY " + ", ".join(order))
-    if call.frame:
-        over.append(call.frame)
+    if call.name not in _RANKING:
+        end = "CURRENT ROW" if call.order_by else "UNBOUNDED FOLLOWING"
+        over.append(call.frame or f"ROWS BETWEEN UNBOUNDED PRECEDING AND {end}")
     if is_aggregate(call.name) and call.name not in ("first_value", "last_value"):
         function = render_aggregate(AggregateCall(call.type, call.name, call.args, False, call.filter), render)
         head, parenthesis, tail = function, "", ""
@@ -70,6 +79,8 @@ def render_window(call: WindowCall, tie_break: tuple[str, ...] = ()) -> str:
             parenthesis, tail = "CAST(", f"{separator}{target}"
         return f"{parenthesis}{head} OVER ({' '.join(over)}){tail}"
     args = ", ".join(render(a) for a in call.args)
+    if call.ignore_nulls:
+        args += " IGNORE NULLS"
     return f"{call.name}({args}) OVER ({' '.join(over)})"
 
 
