@@ -1,15 +1,17 @@
 """The catalog: an immutable snapshot of all objects, exchanged as a whole at a barrier.
 
 Readers bind against the snapshot they picked up; nobody locks. Names are looked up as RisingWave does: the given schema, or
-`public`, then the system schemas.
+those of the search path, then the system schemas. A statement that is bound again later (recovery, a view that is expanded)
+sees the names and columns that it was created with: its pins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Relation
+from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Pins, Relation
 from engine.sql.errors import DuplicateObject, SqlError, UndefinedObject, UndefinedTable
 from engine.sql.statements import ObjectName
 from engine.sql.types import BYTEA, INT4, INT8, TIMESTAMPTZ, VARCHAR
@@ -39,12 +41,51 @@ def _system_objects() -> dict[int, CatalogObject]:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All objects by id, and the names of schemas and databases."""
+    """All objects by id, and the names of schemas and databases.
+
+    Attributes:
+        path: schemas in which unqualified names are looked up, in order.
+        pins: names that mean what they meant when a statement was first bound, as written, to ids.
+        trace: when it is given, every name that is found is noted here.
+    """
 
     objects: Mapping[int, CatalogObject] = field(default_factory=_system_objects)
     databases: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"dev": frozenset({DEFAULT_SCHEMA})})
+    path: tuple[str, ...] = (DEFAULT_SCHEMA,)
+    pins: Mapping[str, int] = field(default_factory=dict)
+    trace: dict[str, int] | None = field(default=None, compare=False)
+
+    # How a statement sees it
+
+    def seen_from(self, path: tuple[str, ...]) -> Catalog:
+        """The same catalog with another search path, noting which names are used."""
+        return replace(self, path=path, trace={})
+
+    def pinned(self, pins: Pins) -> Catalog:
+        """The catalog as the statement that made these pins saw it."""
+        changed = {}
+        for object_id, shape in pins.columns.items():
+            relation = self.objects.get(object_id)
+            if isinstance(relation, Relation) and relation.shape != shape:
+                changed[object_id] = relation.with_shape(shape)
+        objects = {**self.objects, **changed} if changed else self.objects
+        return replace(self, objects=objects, pins=pins.names, path=pins.path or self.path, trace=None)
+
+    def take_pins(self, used: Iterable[int]) -> Pins:
+        """What was traced, and the columns of all relations that were used."""
+        found = {i: self.objects[i] for i in used}
+        shapes = {i: o.shape for i, o in found.items() if isinstance(o, Relation) and o.kind != "system"}
+        return Pins(dict(self.trace or {}), shapes, self.path)
 
     # Lookups
+
+    @cached_property
+    def _by_name(self) -> Mapping[tuple[str, str], list[CatalogObject]]:
+        index: dict[tuple[str, str], list[CatalogObject]] = {}
+        for found in self.objects.values():
+            if not isinstance(found, Function):
+                index.setdefault((found.schema, found.name), []).append(found)
+        return index
 
     def get(self, object_id: int) -> CatalogObject:
         return self.objects[object_id]
@@ -56,12 +97,16 @@ class Catalog:
 
     def find(self, name: ObjectName, database: str) -> CatalogObject | None:
         """The relation, view, sink or subscription of that name; functions have a namespace of their own."""
+        pinned = self.pins.get(str(name))
+        if pinned is not None and pinned in self.objects:
+            return self.objects[pinned]
         wanted_db = name.database or database
-        schemas = (name.schema,) if name.schema else (DEFAULT_SCHEMA, *SYSTEM_SCHEMAS)
+        schemas = (name.schema,) if name.schema else (*self.path, *SYSTEM_SCHEMAS)
         for schema in schemas:
-            for found in self.objects.values():
-                in_place = found.database == wanted_db or found.schema in SYSTEM_SCHEMAS
-                if found.name == name.name and found.schema == schema and in_place and not isinstance(found, Function):
+            for found in self._by_name.get((schema, name.name), ()):
+                if found.database == wanted_db or found.schema in SYSTEM_SCHEMAS:
+                    if self.trace is not None:
+                        self.trace[str(name)] = found.id
                     return found
         return None
 
@@ -126,9 +171,21 @@ class Catalog:
             UndefinedObject: there is no such schema.
         """
         target = name.database or database
-        schema = name.schema or DEFAULT_SCHEMA
         if target not in self.databases:
-            raise SqlError(f"database `{target}` does not exist", position=name.position, sqlstate="3D000")
+            raise SqlError(
+                f"database `{target}` does not exist",
+                position=name.position,
+                sqlstate="3D000",
+                fix=f"Run `CREATE DATABASE {target}` first.",
+            )
+        schema = name.schema or next((s for s in self.path if s in self.databases[target]), DEFAULT_SCHEMA)
+        if schema in SYSTEM_SCHEMAS:
+            raise SqlError(
+                f"permission denied to create in schema `{schema}`",
+                position=name.position,
+                sqlstate="42501",
+                fix="System schemas are read only; use another one.",
+            )
         if schema not in self.databases[target]:
             raise UndefinedObject(
                 f"schema `{schema}` does not exist",

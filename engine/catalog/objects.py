@@ -7,8 +7,8 @@ is a function of the catalog, so nothing else is stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from engine.sql.expressions import Expr
 from engine.sql.statements import Format, WatermarkDefinition
@@ -24,6 +24,27 @@ class ColumnInfo:
     not_null: bool = False
     hidden: bool = False
     default: Expr | None = None
+    generated: Expr | None = None
+    """Computed from the other columns (by physical position)."""
+
+
+Shape = tuple[tuple[int, str], ...]
+"""Physical position and name of every visible column."""
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What the names of a statement meant when it was created, so that it means the same when it is bound again.
+
+    Attributes:
+        names: as written (`t`, `s.t`) to object id.
+        columns: visible columns by relation; later ones stay unseen, renamed ones keep the old name.
+        path: the search path.
+    """
+
+    names: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[int, Shape] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,7 @@ class CatalogObject:
         database, schema, name: where it is found.
         sql: the statement that made it, as the user wrote it (with the current name).
         depends_on: ids of the objects it is built on.
+        pins: what the names in `sql` mean.
     """
 
     id: int
@@ -45,6 +67,7 @@ class CatalogObject:
     depends_on: tuple[int, ...] = ()
 
     kind: ObjectKind = "table"
+    pins: Pins = field(default_factory=Pins, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +93,16 @@ class Relation(CatalogObject):
     @property
     def visible(self) -> tuple[ColumnInfo, ...]:
         return tuple(column for column in self.columns if not column.hidden)
+
+    @property
+    def shape(self) -> Shape:
+        return tuple((i, column.name) for i, column in enumerate(self.columns) if not column.hidden)
+
+    def with_shape(self, shape: Shape) -> Self:
+        """The relation as somebody sees it who knows these columns only."""
+        names = dict(shape)
+        columns = tuple(replace(c, name=names.get(i, c.name), hidden=i not in names) for i, c in enumerate(self.columns))
+        return replace(self, columns=columns)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from engine.sql.statements import (
     Fetch,
     Flush,
     Insert,
+    ObjectName,
     QueryStatement,
     SetVariable,
     Show,
@@ -185,24 +186,25 @@ class EngineSession:
             await self._wait(self._engine.flush())
 
     async def _create(self, statement: Any, environment: Environment) -> Result:
-        del environment
         settings = self._variables.source_settings
-        if statement.if_not_exists and self._exists(statement):
+        path = self._variables.search_path
+        if statement.if_not_exists and self._exists(statement, environment):
             return self._done(_create_tag(statement), (f'relation "{statement.name.name}" already exists, skipping',))
         if isinstance(statement, CreateTable) and statement.query is not None:
             raise UnsupportedQuery("CREATE TABLE AS is not supported yet", fix="Create the table, then INSERT INTO ... SELECT.")
         if isinstance(statement, CreateView) and statement.or_replace:
             raise UnsupportedQuery("CREATE OR REPLACE VIEW is not supported yet", fix="Drop the view first.")
-        await self._on_writer(lambda: ddl.create(self._engine, statement, self._database, settings), flush=True)
+        await self._on_writer(lambda: ddl.create(self._engine, statement, self._database, settings, path), flush=True)
         return self._done(_create_tag(statement))
 
-    def _exists(self, statement: Any) -> bool:
-        catalog = self._engine.catalog
+    def _exists(self, statement: Any, environment: Environment) -> bool:
+        catalog = environment.catalog
         if isinstance(statement, CreateFunction):
             types = [t for _, t in statement.arguments]
             found: list[Function] = catalog.find_functions(statement.name.name, self._database)
             return any([t for _, t in f.arguments] == types for f in found)
-        return catalog.find(statement.name, self._database) is not None
+        database, schema = catalog.place(statement.name, self._database)
+        return catalog.find(ObjectName(statement.name.name, schema, database), self._database) is not None
 
     async def _create_schema(self, statement: CreateSchema, environment: Environment) -> Result:
         del environment
@@ -228,7 +230,8 @@ class EngineSession:
                 lambda: ddl.drop_database(self._engine, name, statement.if_exists, self._database), flush=True
             )
         else:
-            done = await self._on_writer(lambda: ddl.drop(self._engine, statement, self._database), flush=True)
+            path = self._variables.search_path
+            done = await self._on_writer(lambda: ddl.drop(self._engine, statement, self._database, path), flush=True)
         return self._done(tag, () if done else (f'{statement.kind} "{name}" does not exist, skipping',))
 
     async def _flush(self, statement: Flush | Wait, environment: Environment) -> Result:
@@ -245,7 +248,7 @@ class EngineSession:
         return Result(tag, fields, table, transaction_status=self._status)
 
     async def _show(self, statement: Show | Describe | ShowCreate) -> tuple[tuple[Field, ...], list[tuple[str | None, ...]]]:
-        return show(statement, self._engine, self._database, self._variables)
+        return show(statement, self._engine, self._environment(), self._variables)
 
     async def _explain(self, statement: Explain, environment: Environment) -> Result:
         inner = statement.statement
@@ -326,7 +329,16 @@ class EngineSession:
     # Helpers
 
     def _environment(self) -> Environment:
-        return Environment(self._engine.catalog, self._database)
+        path = self._variables.search_path
+        constants = {
+            "current_database": self._database,
+            "current_catalog": self._database,
+            "current_schema": path[0] if path else "public",
+            "current_user": self._user,
+            "session_user": self._user,
+            "user": self._user,
+        }
+        return Environment(self._engine.catalog.seen_from(path), self._database, constants=constants)
 
     async def _read(self, sql: str) -> pa.Table:
         self._running = Running()

@@ -8,7 +8,10 @@ from engine.catalog.objects import Function, Relation, View
 from engine.front.variables import Variables
 from engine.runtime.engine import Engine
 from engine.session import Field
+from engine.sql.binder import bind_query
+from engine.sql.binder.scope import Environment
 from engine.sql.errors import SqlError
+from engine.sql.parser import parse_query
 from engine.sql.statements import Describe, Show, ShowCreate
 from engine.sql.types import VARCHAR
 
@@ -21,20 +24,21 @@ _KINDS = {
 
 
 def show(
-    statement: Show | Describe | ShowCreate, engine: Engine, database: str, variables: Variables
+    statement: Show | Describe | ShowCreate, engine: Engine, environment: Environment, variables: Variables
 ) -> tuple[tuple[Field, ...], Rows]:
     """Columns and rows of the answer; all are text."""
+    database = environment.database
     if isinstance(statement, ShowCreate):
-        found = engine.catalog.must_find(statement.name, database)
+        found = environment.catalog.must_find(statement.name, database)
         return _named("Name", "Create Sql"), [(f"{found.schema}.{found.name}", found.sql)]
     if isinstance(statement, Describe):
-        return _columns(statement, engine, database)
+        return _columns(statement, environment)
     if statement.what == "columns":
         assert statement.name is not None
-        return _columns(Describe(statement.text, statement.name), engine, database)
+        return _columns(Describe(statement.text, statement.name), environment)
     kind = _KINDS.get(statement.what)
     if kind is not None:
-        schema = statement.name.name if statement.name is not None else "public"
+        schema = statement.name.name if statement.name is not None else (environment.catalog.path or ("public",))[0]
         names = [o.name for o in engine.catalog.in_database(database) if o.kind == kind and o.schema == schema]
         return _named("Name"), [(name,) for name in sorted(names) if _like(name, statement.like)]
     if statement.what == "schemas":
@@ -54,15 +58,11 @@ def show(
     return _named(_title(statement.what)), [(variables.get(statement.what),)]
 
 
-def _columns(statement: Describe, engine: Engine, database: str) -> tuple[tuple[Field, ...], Rows]:
-    found = engine.catalog.must_find(statement.name, database)
+def _columns(statement: Describe, environment: Environment) -> tuple[tuple[Field, ...], Rows]:
+    found = environment.catalog.must_find(statement.name, environment.database)
     fields = _named("Name", "Type", "Is Hidden", "Description")
     if isinstance(found, View):
-        from engine.sql.binder import bind_query
-        from engine.sql.binder.scope import Environment
-        from engine.sql.parser import parse_query
-
-        bound = bind_query(parse_query(f'SELECT * FROM "{found.schema}"."{found.name}"'), Environment(engine.catalog, database))
+        bound = bind_query(parse_query(f'SELECT * FROM "{found.schema}"."{found.name}"'), environment)
         return fields, [(c.name, c.type.sql, "false", None) for c in bound.columns]
     if not isinstance(found, Relation):
         raise SqlError(

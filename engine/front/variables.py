@@ -81,6 +81,12 @@ class Variables:
         return sorted(self._values.items())
 
     @property
+    def search_path(self) -> tuple[str, ...]:
+        """Schemas in which unqualified names are looked up; `"$user"` is never one here."""
+        parts = (part.strip().strip('"') for part in self._values["search_path"].split(","))
+        return tuple(part for part in parts if part and part != "$user")
+
+    @property
     def implicit_flush(self) -> bool:
         return self._values["rw_implicit_flush"] == "true"
 

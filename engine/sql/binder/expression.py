@@ -384,6 +384,8 @@ class ExpressionBinder:
                 sqlstate="22023",
                 fix=f"Known: {', '.join(_ENCODINGS)}.",
             )
+        if not args and name in self._env.constants:
+            return Literal(VARCHAR, self._env.constants[name])
         if name not in _FUNCTIONS:
             raise UndefinedFunction(
                 f"function `{name}({', '.join(arg.type.sql for arg in args)})` does not exist",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
+from engine.catalog.objects import CatalogObject, Shape
 from engine.sql.errors import AmbiguousColumn, UndefinedColumn, UndefinedTable
 from engine.sql.expressions import Column
 from engine.sql.types import SqlType
@@ -89,6 +90,8 @@ class Environment:
         parameters: values of `$1` ... as literals, or None while preparing.
         parameter_types: types that were given or inferred, by number.
         relations: ids of relations and functions that were used, in order of use.
+        known_columns: inside a view, the columns that it knew when it was created.
+        constants: what functions without arguments say about the session (`current_database`, `current_user` ...).
     """
 
     catalog: Catalog
@@ -98,10 +101,18 @@ class Environment:
     parameter_types: dict[int, SqlType] = field(default_factory=dict)
     used: dict[int, None] = field(default_factory=dict)
     depth: int = 0
+    known_columns: Mapping[int, Shape] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
 
     def inside(self, ctes: Mapping[str, exp.CTE]) -> Environment:
         """The same statement, with other common table expressions in sight."""
-        return Environment(self.catalog, self.database, ctes, self.parameters, self.parameter_types, self.used, self.depth + 1)
+        return replace(self, ctes=ctes, depth=self.depth + 1)
+
+    def of_view(self, view: CatalogObject) -> Environment:
+        """The inside of a view: names mean what they meant when it was created."""
+        catalog = replace(self.catalog, pins=view.pins.names, path=view.pins.path or self.catalog.path, trace=None)
+        known = view.pins.columns
+        return replace(self.inside({}), catalog=catalog, database=view.database, known_columns=known)
 
 
 def position_of(node: exp.Expr) -> int | None:
