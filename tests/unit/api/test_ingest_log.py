@@ -18,6 +18,8 @@ from api.ingest.verdicts import Record
 from core.errors import UnavailableError
 from tests.unit.api.doubles import eventually
 
+pytestmark = pytest.mark.xdist_group("processes")
+
 
 class _Broker:
     def __init__(self, data_dir: Path) -> None:

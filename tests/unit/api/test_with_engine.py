@@ -25,6 +25,8 @@ from core.clock import SystemClock
 from core.settings import Settings
 from tests.unit.api.doubles import eventually, serving
 
+pytestmark = pytest.mark.xdist_group("processes")
+
 SOURCE = """
 CREATE SOURCE plant_events (
     tenant_id VARCHAR, entity_id VARCHAR, event_time TIMESTAMP WITH TIME ZONE, vibration DOUBLE PRECISION
