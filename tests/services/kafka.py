@@ -31,6 +31,7 @@ STOP_SECONDS = 20.0
 
 _EMBEDDED = """
 import ctypes, logging, signal, sys
+sys.modules["hypothesis"] = None  # kio loads it where it is installed, 9 MB that a user's broker does not have
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test run that is killed leaves no broker behind
 from pathlib import Path
 from broker.main import run
