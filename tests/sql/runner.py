@@ -115,7 +115,7 @@ def run_file(path: Path, connection: psycopg.Connection, engines: Sequence[str] 
 
 def _run(record: Record, connection: psycopg.Connection) -> str | None:
     try:
-        cursor = connection.execute(record.sql)  # type: ignore[call-overload]  # the text of a test file is no literal
+        cursor = connection.execute(record.sql)
     except psycopg.Error as error:
         text = str(error)
         if record.expected_error is None:

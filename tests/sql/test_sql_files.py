@@ -18,12 +18,12 @@ def test_file_gives_what_it_says(path: Path, engine_port: int) -> None:
     name = "slt_" + "_".join(path.relative_to(FOLDER).with_suffix("").parts).replace("-", "_")
     address = f"host=127.0.0.1 port={engine_port} user=root"
     with psycopg.connect(f"{address} dbname=dev", autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]  # made of the file's name
+        admin.execute(f'CREATE DATABASE "{name}"')
         try:
             with psycopg.connect(f"{address} dbname={name}", autocommit=True) as connection:
                 assert run_file(path, connection) > 0
         finally:
-            admin.execute(f'DROP DATABASE "{name}"')  # type: ignore[call-overload]  # made of the file's name
+            admin.execute(f'DROP DATABASE "{name}"')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -11,6 +12,10 @@ from tests.property.engine.harness import EngineBox, Follower, Oracle, bag, diff
 from tests.property.engine.queries import Grammar, Names
 from tests.property.engine.streams import Epoch, Model, Table, epochs, tables
 from tests.property.engine.text import Col, Rel, Sql, same
+
+
+SEEN: Counter[str] = Counter()
+"""How many comparisons had rows, and how many were of nothing with nothing."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def _kind(box: EngineBox, name: str) -> str:
 
 def _compare(box: EngineBox, oracle: Oracle, view: ViewCase, when: str) -> None:
     wanted = oracle.rows(view.oracle)
+    SEEN["filled" if wanted else "empty"] += 1
     _compare_rows(f"{view.name} {when}: {view.statement}", box.rows(f"SELECT * FROM {view.name}"), wanted)
 
 

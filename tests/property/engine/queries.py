@@ -68,8 +68,8 @@ class Grammar:
 
     def query(self, depth: int) -> Rel:
         """A query of up to `depth` rules above the sources; its item is in parentheses."""
-        rule: Callable[[int], Rel] = self.draw(st.sampled_from(_RULES))
-        return getattr(self, rule)(depth)  # type: ignore[arg-type,no-any-return]  # the table holds method names
+        rule: Callable[[int], Rel] = getattr(self, self.draw(st.sampled_from(_RULES)))
+        return rule(depth)
 
     def input(self, depth: int) -> Rel:
         if depth <= 0 or self.chance(2):
@@ -245,7 +245,7 @@ class Grammar:
             return fill(form + "({0})", scalars.of("bool", 1)), "bool"
         if form == "string_agg" and everything:
             order = join_sql(", ", [order_item(e, self.chance(3)) for e in self._shuffled(everything)])
-            value = scalars.of("text", 0)
+            value = fill("lower({0})", scalars.of("text", 0))
             # The value itself is the last key, so that ties are equal texts.
             return fill("string_agg({0}, '-' ORDER BY {1}, {2})", value, order, order_item(value, False)), "text"
         if form in ("first_value", "last_value") and source.orderable:
@@ -422,6 +422,8 @@ class Grammar:
         as_source = Rel(same(name), source.columns, source.unique, (), named=True)
         body = Grammar(self.draw, [as_source], self.names).query(1)
         inner = Sql(body.item.engine[1:-1], body.item.oracle[1:-1])
+        if inner.engine.startswith("WITH"):
+            inner = fill("SELECT * FROM {0} AS b", body.item)
         return Rel(fill("(WITH " + name + " AS {0} {1})", _parenthesised(source), inner), body.columns, body.unique)
 
 

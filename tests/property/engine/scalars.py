@@ -57,12 +57,17 @@ class Scalars:
         """False is what Hypothesis shrinks to."""
         return self._draw(st.integers(0, one_in - 1)) == one_in - 1
 
+    def _likely(self, kinds: Sequence[str]) -> str:
+        """A type that some column has, mostly: constants alone test little."""
+        there = [kind for kind in kinds if any(type_ == kind for _, type_ in self._columns)]
+        return self.pick(there) if there and not self.chance(6) else self.pick(kinds)
+
     def of(self, kind: str, depth: int = 2) -> Sql:
         """An expression of type `kind` that fails on no row."""
         own = [text for text, type_ in self._columns if type_ == kind]
-        if own and (depth == 0 or not self.chance(2)):
+        if own and (depth == 0 or not self.chance(3)):
             return self.pick(own)
-        if depth == 0 or (not own and not self.chance(3)):
+        if depth == 0 or self.chance(4):
             value = self.pick([*DOMAINS[kind], None]) if self.chance(4) else self.pick(DOMAINS[kind])
             return literal(value, kind)
         if self.chance(3):
@@ -71,7 +76,7 @@ class Scalars:
         return method
 
     def predicate(self, depth: int = 2) -> Sql:
-        return self.of("bool", depth) if self.chance(4) else self._bool(depth)
+        return self.of("bool", depth) if self.chance(6) else self._bool(depth)
 
     def any(self, kind: str, depth: int = 2) -> Sql:
         """As `of`, and now and then one that fails on some rows; only for the top of an expression, where TRY is exact."""
@@ -93,7 +98,7 @@ class Scalars:
         if form == "case":
             return fill("CASE WHEN {0} THEN {1} ELSE {2} END", self.of("bool", depth), first, second)
         if form == "simple case":
-            other = self.pick(["int", "text"])
+            other = self._likely(["int", "text"])
             operand, when = self.of(other, depth), literal(self.pick(DOMAINS[other]), other)
             return fill("CASE {0} WHEN {1} THEN {2} END", operand, when, first)
         if form == "greatest" and kind != "bool":
@@ -150,7 +155,7 @@ class Scalars:
 
     def _bool(self, depth: int) -> Sql:
         below = max(depth - 1, 0)
-        kind = self.pick(["int", "text", "big", "float", "time"])
+        kind = self._likely(["int", "text", "big", "float", "time"])
         form = self.pick(["compare", "null", "in", "between", "and", "not", "distinct", "like", "truth"])
         if form == "compare":
             return fill("({0} " + self.pick(["=", "<", ">=", "<>"]) + " {1})", self.of(kind, below), self.of(kind, below))

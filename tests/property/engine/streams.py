@@ -131,7 +131,7 @@ def _row(draw: DrawFn, table: Table) -> Row:
     values: list[Any] = []
     for position, column in enumerate(table.columns):
         if position in table.key:
-            values.append(draw(st.integers(1, 5)) if column.type == "int" else draw(st.sampled_from(["a", "b"])))
+            values.append(draw(st.integers(1, 6)) if column.type == "int" else draw(st.sampled_from(["a", "b"])))
         else:
             values.append(draw(st.sampled_from([*DOMAINS[column.type], None])))
     return tuple(values)
@@ -139,13 +139,13 @@ def _row(draw: DrawFn, table: Table) -> Row:
 
 @st.composite
 def epochs(draw: DrawFn, given: Sequence[Table], count: int) -> list[Epoch]:
-    """`count` epochs; keys come from five values, so that most changes hit a row that is there."""
+    """`count` epochs; keys come from six values, so that most changes hit a row that is there."""
     result = []
     for _ in range(count):
         changes: list[Change] = []
         for table in given:
-            for _ in range(draw(st.integers(0, 6))):
-                gone = not table.append_only and draw(st.integers(0, 2)) == 2
+            for _ in range(draw(st.integers(0, 8))):
+                gone = not table.append_only and draw(st.integers(0, 3)) == 3
                 changes.append(Change(table.name, "delete" if gone else "put", _row(draw, table)))
         result.append(Epoch(tuple(changes), draw(st.booleans())))
     return result
