@@ -90,7 +90,7 @@ async def test_what_was_acknowledged_is_there_once_and_in_order_after_a_kill(bro
 
 async def test_without_an_acknowledgement_append_fails_in_time_and_says_that_it_may_be_repeated(broker: _Broker) -> None:
     await eventually(broker.listens, 60)
-    log = KafkaLog(broker.address, max_message_bytes=1 << 20, acknowledge_seconds=1.0)
+    log = KafkaLog(broker.address, max_message_bytes=1 << 20, acknowledge_seconds=5.0)
     try:
         await log.append("events.plant", [Record(b"k", b"v")])
         broker.kill()
