@@ -86,15 +86,20 @@ def apply(
     with _connect(database_url) as connection:
         run = _Run(connection, Applied())
         run.start([(pipeline.name, statement) for pipeline, statements in plan for statement in statements])
-        (shared_folder, shared_statements), *rest = plan
-        run.create_all(shared_folder, shared_statements)
-        run.insert_routing(
-            [*endpoints, *(row for pipeline, _ in plan for row in pipeline.data.endpoints)],
-            [*routes, *(row for pipeline, _ in plan for row in pipeline.data.routes)],
-        )
-        for pipeline, statements in rest:
-            run.create_all(pipeline, statements)
-        run.rebuild_unions()
+        try:
+            (shared_folder, shared_statements), *rest = plan
+            run.create_all(shared_folder, shared_statements)
+            run.insert_routing(
+                [*endpoints, *(row for pipeline, _ in plan for row in pipeline.data.endpoints)],
+                [*routes, *(row for pipeline, _ in plan for row in pipeline.data.routes)],
+            )
+            for pipeline, statements in rest:
+                run.create_all(pipeline, statements)
+            run.rebuild_unions()
+        except HeadraceError:
+            with contextlib.suppress(psycopg.Error):  # the first error is the one to be told
+                run.finish()
+            raise
         run.finish()
         return run.applied
 
@@ -150,7 +155,7 @@ class _Run:
                     fix=f"It is created at {planned[key].place} too.",
                 )
             known = self.entries.get(key)
-            if known is not None and known.fingerprint != statement.fingerprint:
+            if known is not None and known.state == "applied" and known.fingerprint != statement.fingerprint:
                 raise ConflictError(
                     f"the definition of {statement.kind.lower()} `{statement.name}` has changed since it was applied",
                     where=statement.place(),
@@ -158,7 +163,12 @@ class _Run:
                     f"and DELETE FROM deployed_objects WHERE name = '{statement.name}'.",
                 )
             planned[key] = Entry(statement.name, statement.kind, pipeline, statement.place(), statement.fingerprint)
-        fresh = {key: entry for key, entry in planned.items() if key not in self.entries}
+        # An entry that was never finished is taken up as it stands now: its statement failed, or the run was cut off.
+        fresh = {
+            key: entry
+            for key, entry in planned.items()
+            if key not in self.entries or self.entries[key].fingerprint != entry.fingerprint
+        }
         ledger.write(self.connection, fresh.values())
         self.entries |= fresh
 

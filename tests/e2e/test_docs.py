@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,37 +14,6 @@ pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(280)]
 
 GUIDES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
 BLOCK = re.compile(r"^```sh test\n(.*?)^```", re.MULTILINE | re.DOTALL)
-DEFAULTS = {"api": "127.0.0.1:8000", "kafka": "127.0.0.1:9092"}
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What `headrace dev --json` says about itself."""
-    folder = tmp_path_factory.mktemp("dev")
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HEADRACE_KAFKA": "127.0.0.1:0",
-        "HEADRACE_DATABASE_URL": "postgresql://root@127.0.0.1:0/dev",
-        "HEADRACE_UDF_URL": "http://127.0.0.1:0",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "headrace",
-        "--log-level",
-        "error",
-        "dev",
-        "--json",
-        "--port",
-        "0",
-        "--data-dir",
-        str(folder),
-    ]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as dev:
-        assert dev.stdout is not None
-        yield json.loads(dev.stdout.readline())
-        dev.terminate()
-        assert dev.wait(60) == 0
 
 
 def test_there_are_guides() -> None:
