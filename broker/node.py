@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from broker.coordinators.groups import Groups
 from broker.coordinators.offsets import Offsets
 from broker.coordinators.producer_ids import ProducerIds
 from broker.coordinators.transactions import Transactions
@@ -26,5 +27,6 @@ class Node:
     producer_ids: ProducerIds
     offsets: Offsets
     transactions: Transactions
+    groups: Groups
     # Requests whose client has left are carried to their end all the same: half a decision is none.
     unfinished: set[asyncio.Task[object]] = field(default_factory=set)

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from broker.connection import Connection
+from broker.coordinators.groups import Groups
 from broker.coordinators.offsets import Offsets
 from broker.coordinators.producer_ids import ProducerIds
 from broker.coordinators.store import Store
@@ -75,6 +76,7 @@ class Broker:
             topics=self._topics,
             producer_ids=producer_ids,
             offsets=offsets,
+            groups=Groups(self._clock),
             transactions=Transactions(self._store, self._topics, offsets, producer_ids, self._now_ms),
         )
         await self._node.transactions.recover()
@@ -106,6 +108,7 @@ class Broker:
             return
         if self._server is not None:
             self._server.close()
+        self._node.groups.close()
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -135,6 +138,7 @@ class Broker:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             try:
+                self._node.groups.expire()
                 await self._node.transactions.abort_expired()
             except HeadraceError:
                 logger.exception("housekeeping failed; tried again later")

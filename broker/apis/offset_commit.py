@@ -20,6 +20,9 @@ async def handle(node: Node, request: Request) -> Fields:
     offsets, errors = committed_offsets(node, body.topics)
     code = ErrorCode.none
     try:
+        node.groups.check_commit(
+            body.group_id, body.generation_id_or_member_epoch, body.member_id, getattr(body, "group_instance_id", None)
+        )
         await node.offsets.commit(body.group_id, offsets)
     except Refusal as refusal:
         code = refusal.code

@@ -11,6 +11,7 @@ from broker.apis import (
     create_topics,
     fetch,
     find_coordinator,
+    groups,
     init_producer_id,
     list_offsets,
     metadata,
@@ -62,6 +63,12 @@ APIS: Mapping[int, Api] = {
     8: Api("OffsetCommit", 2, 9, offset_commit.handle),
     9: Api("OffsetFetch", 1, 9, offset_fetch.handle, reads_only=True),
     10: Api("FindCoordinator", 0, 4, find_coordinator.handle, reads_only=True),
+    11: Api("JoinGroup", 0, 9, groups.join),
+    12: Api("Heartbeat", 0, 4, groups.heartbeat),
+    13: Api("LeaveGroup", 0, 5, groups.leave),
+    14: Api("SyncGroup", 0, 5, groups.sync),
+    15: Api("DescribeGroups", 0, 5, groups.describe_groups, reads_only=True),
+    16: Api("ListGroups", 0, 4, groups.list_groups, reads_only=True),
     API_VERSIONS_KEY: Api("ApiVersions", 0, 3, api_versions, reads_only=True),
     19: Api("CreateTopics", 2, 7, create_topics.create_topics),
     20: Api("DeleteTopics", 1, 6, create_topics.delete_topics),
@@ -71,6 +78,7 @@ APIS: Mapping[int, Api] = {
     26: Api("EndTxn", 0, 3, transactions.end),
     28: Api("TxnOffsetCommit", 0, 3, transactions.commit_offsets),
     37: Api("CreatePartitions", 0, 3, create_topics.create_partitions),
+    42: Api("DeleteGroups", 0, 2, groups.delete_groups),
 }
 
 VERSIONS: Mapping[int, tuple[int, int]] = {

@@ -73,6 +73,9 @@ async def commit_offsets(node: Node, request: Request) -> Fields:
     code = ErrorCode.none
     try:
         producer = (body.producer_id, body.producer_epoch)
+        if getattr(body, "member_id", ""):
+            # Before version 3 a client could not say who it is in the group.
+            node.groups.check_commit(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
         await node.transactions.commit_offsets(body.transactional_id, producer, body.group_id, offsets)
     except (Refusal, UnavailableError) as error:
         code = _code(error, request)

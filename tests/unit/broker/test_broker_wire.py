@@ -55,6 +55,19 @@ REQUESTS: dict[int, dict[str, Any]] = {
     },
     9: {"group_id": "g", "groups": [{"group_id": "g", "topics": None}], "topics": [{"name": TOPIC, "partition_indexes": [0]}]},
     10: {"key": "g", "coordinator_keys": ["g"]},
+    11: {
+        "group_id": "joined",
+        "session_timeout": 10,  # refused, so that nobody waits for this member
+        "rebalance_timeout": 10_000,
+        "member_id": "",
+        "protocol_type": "consumer",
+        "protocols": [{"name": "range", "metadata": b""}],
+    },
+    12: {"group_id": "g", "generation_id": 1, "member_id": "m"},
+    13: {"group_id": "g", "member_id": "m", "members": [{"member_id": "m"}]},
+    14: {"group_id": "g", "generation_id": 1, "member_id": "m", "assignments": []},
+    15: {"groups": ["g"], "include_authorized_operations": False},
+    16: {},
     18: {"client_software_name": "test", "client_software_version": "1"},
     19: {"topics": [{"name": TOPIC, "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": []}]},
     20: {"topic_names": ["absent"], "topics": [{"name": "absent"}], "timeout": 1000},
@@ -74,6 +87,7 @@ REQUESTS: dict[int, dict[str, Any]] = {
         "producer_epoch": 0,
         "topics": [{"name": TOPIC, "partitions": [{"partition_index": 0, "committed_offset": 1, "committed_metadata": None}]}],
     },
+    42: {"groups_names": ["absent"]},
     37: {"topics": [{"name": TOPIC, "count": 1, "assignments": None}], "timeout": 1000, "validate_only": True},
 }
 EVERY_VERSION = [
