@@ -35,7 +35,7 @@ def equi_keys(condition: Expr | None, left_width: int) -> list[tuple[Expr, Expr]
     """The pairs (left expression, right expression over right's own positions) of `a = b` conjuncts across the sides."""
     pairs: list[tuple[Expr, Expr]] = []
     for part in conjuncts(condition) if condition is not None else []:
-        if not isinstance(part, Call) or part.name != "=":
+        if not isinstance(part, Call) or part.name not in ("=", "is not distinct from"):
             continue
         for a, b in (part.args, part.args[::-1]):
             in_a, in_b = columns_of(a), columns_of(b)

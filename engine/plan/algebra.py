@@ -35,6 +35,8 @@ class Scan(Node):
 
     relation: int
     name: str
+    unique: tuple[int, ...] = ()
+    """Columns of the primary key, where all are visible."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,65 @@ class Window(Node):
 
 
 @dataclass(frozen=True)
-class Unnest(Node):
-    """A set-returning function in FROM without input rows of its own: generate_series or unnest of a constant."""
+class ProjectSet(Node):
+    """Each input row once for every element of its lists, side by side: NULL where a list is shorter.
 
-    function: str
+    Columns: the input's, one a call (the element), then the ordinal from 1 if `ordinality`. `outer`: a row whose lists are all
+    empty is kept once, with NULLs.
+    """
+
+    input: Node
+    calls: tuple[Expr, ...]
+    ordinality: bool = False
+    outer: bool = False
+
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class MaxOneRow(Node):
+    """The input, which may hold one row for each value of the columns `by`; more is the error 21000."""
+
+    input: Node
+    by: tuple[int, ...] = ()
+
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class Apply(Node):
+    """LATERAL: the right side is computed for each left row; its `OuterColumn`s are `args`, over left's columns."""
+
+    kind: Literal["inner", "left"]
+    left: Node
+    right: Node
     args: tuple[Expr, ...]
+    condition: Expr | None = None
+
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Subquery(Expr):
+    """A query in an expression; only between the binder and the rule that unnests it.
+
+    Attributes:
+        kind: `scalar` (its one value, NULL without a row), `exists`, or `any` (whether `test` is true for a row, in three values).
+        node: the query; `OuterColumn(i)` in it is `args[i]`.
+        args: what it takes from the query around it, over that query's columns.
+        test: for `any`, over the query's columns and outer columns.
+    """
+
+    kind: Literal["scalar", "exists", "any"]
+    node: Node
+    args: tuple[Expr, ...]
+    test: Expr | None = None
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.args
+
+    def replace_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Subquery(self.type, self.kind, self.node, children, self.test)

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.functions.aggregates import is_aggregate, render_aggregate
-from engine.plan.algebra import Aggregate, Filter, Join, Node, Over, Project, Scan, SetOperation, TopN, UnionAll, Values, Window
+from engine.plan.algebra import (
+    Aggregate,
+    Filter,
+    Join,
+    MaxOneRow,
+    Node,
+    Over,
+    Project,
+    Scan,
+    SetOperation,
+    TopN,
+    UnionAll,
+    Values,
+    Window,
+)
 from engine.sql.errors import UnsupportedQuery
 from engine.sql.expressions import AggregateCall, Expr, OrderKey, WindowCall, render, render_order
+
+MORE_THAN_ONE_ROW = "more than one row returned by a subquery used as an expression"
 
 ReadScan = Callable[[Scan], str]
 """Gives the SELECT that reads a relation with columns c0, c1 ..."""
@@ -44,6 +60,8 @@ def render_node(node: Node, read: ReadScan) -> str:
         return f"({render_node(node.left, read)}) {node.kind.upper()} ({render_node(node.right, read)})"
     if isinstance(node, Window):
         return render_window_columns(node, f"({render_node(node.input, read)}) AS t")
+    if isinstance(node, MaxOneRow):
+        return _max_one_row(node, read)
     raise UnsupportedQuery(f"`{type(node).__name__}` cannot be read yet")
 
 
@@ -102,6 +120,17 @@ def render_window_columns(node: Window, source: str, passthrough: str = "*") -> 
         f"SELECT {columns}, make_timestamp({start}) AS c{width}, make_timestamp({start} + {node.size_us}) AS c{width + 1}"
         f" FROM {origin} {where}"
     )
+
+
+def _max_one_row(node: MaxOneRow, read: ReadScan) -> str:
+    over = f"OVER ({f'PARTITION BY {column_names(node.by)}' if node.by else ''})"
+    first = f"CASE WHEN count(*) {over} > 1 THEN error('{MORE_THAN_ONE_ROW}') ELSE c0 END AS c0"
+    others = ", ".join([first, *(f"c{i}" for i in range(1, len(node.columns)))])
+    return f"SELECT {others} FROM ({render_node(node.input, read)}) AS t"
+
+
+def column_names(positions: tuple[int, ...]) -> str:
+    return ", ".join(f"c{p}" for p in positions)
 
 
 def _values(node: Values) -> str:

@@ -186,6 +186,12 @@ class _Compiler:
             return self.compile(node.input)
         return TopN(self.compile(node.input), node.order_by, node.limit, node.offset, node.with_ties)
 
+    def _max_one_row(self, _node: algebra.MaxOneRow) -> Operator:
+        raise UnsupportedQuery(
+            "a scalar subquery in a materialized view may give more than one row",
+            fix="Aggregate it, fix its key by `=`, or add LIMIT 1.",
+        )
+
     def _union(self, node: algebra.UnionAll) -> Operator:
         return UnionAll([self.compile(branch) for branch in node.branches])
 
@@ -201,4 +207,5 @@ _COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
     algebra.Over: _Compiler._over,
     algebra.TopN: _Compiler._top_n,
     algebra.UnionAll: _Compiler._union,
+    algebra.MaxOneRow: _Compiler._max_one_row,
 }

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from core.settings import EngineSettings
+from engine.plan.batch import MORE_THAN_ONE_ROW
 from engine.runtime.store import Store
 from engine.sql.errors import QueryCanceled, SqlError
 
@@ -105,6 +106,8 @@ def to_sql_error(error: duckdb.Error) -> SqlError:
     text = str(error).split("\n", 1)[0]
     if "zero" in text and "ivision" in text:
         return SqlError("division by zero", sqlstate="22012")
+    if MORE_THAN_ONE_ROW in text:
+        return SqlError(MORE_THAN_ONE_ROW, sqlstate="21000")
     for kind, state in _SQLSTATES:
         if isinstance(error, kind):
             head, separator, tail = text.partition(": ")

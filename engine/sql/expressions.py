@@ -39,6 +39,13 @@ class Column(Expr):
 
 
 @dataclass(frozen=True)
+class OuterColumn(Expr):
+    """Inside a subquery: the `index`-th of the expressions that it takes from the query around it."""
+
+    index: int
+
+
+@dataclass(frozen=True)
 class Literal(Expr):
     """A constant; `value` is a Python value that fits the type, or None."""
 

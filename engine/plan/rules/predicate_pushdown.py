@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.plan.algebra import Aggregate, Filter, Join, Node, Over, Project, SetOperation, TopN, UnionAll, Window
+from engine.plan.algebra import Filter, Join, Node
+from engine.plan.traversal import with_inputs
 from engine.sql.expressions import Expr, columns_of, conjunction, conjuncts, is_volatile, shift
 
 
 def push_predicates(node: Node) -> Node:
     if isinstance(node, Filter):
         return _push(node.input, conjuncts(node.predicate))
-    if isinstance(node, UnionAll):
-        return replace(node, branches=tuple(push_predicates(branch) for branch in node.branches))
     if isinstance(node, Join):
         return _join(node, [])
-    if isinstance(node, (Project, Aggregate, Over, TopN, Window)):
-        return replace(node, input=push_predicates(node.input))
-    if isinstance(node, SetOperation):
-        return replace(node, left=push_predicates(node.left), right=push_predicates(node.right))
-    return node
+    return with_inputs(node, tuple(push_predicates(below) for below in node.inputs()))
 
 
 def _push(node: Node, predicates: list[Expr]) -> Node:

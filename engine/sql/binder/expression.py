@@ -15,13 +15,15 @@ from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
 from engine.sql.binder.frames import render_frame
-from engine.sql.binder.scope import Environment, Scope, position_of
+from engine.sql.binder.scope import Closure, Environment, Scope, position_of
+from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.errors import (
     GroupingError,
     SqlError,
     TypeMismatch,
     UndefinedColumn,
     UndefinedFunction,
+    UndefinedTable,
     UnsupportedQuery,
 )
 from engine.sql.expressions import (
@@ -76,6 +78,8 @@ class ExpressionBinder:
                 return method(self, node)
         sign = _BINARY.get(type(node))
         if sign is not None:
+            if isinstance(node.expression, (exp.Any, exp.All)):
+                return bind_quantified(self, sign, node.this, node.expression, node)
             return self._call(sign, [self.bind(node.this), self.bind(node.expression)], node)
         raise UnsupportedQuery(
             f"expression `{node.sql(dialect='risingwave')}` is not supported",
@@ -132,10 +136,34 @@ class ExpressionBinder:
         position = position_of(node)
         try:
             return self._scope.find(node.name, node.table or None, position)
-        except UndefinedColumn:
+        except (UndefinedColumn, UndefinedTable):
+            outer = self._outer_column(node, position)
+            if outer is not None:
+                return outer
             if not node.table and node.name in ("current_user", "current_database", "current_schema", "user"):
                 return self._call("current_user" if node.name == "user" else node.name, [], node)
             raise
+
+    def _outer_column(self, node: exp.Column, position: int | None) -> Expr | None:
+        """The column of a query around this one, if there is one of that name."""
+        if self._env.closure is None:
+            return None
+        try:
+            return self._env.closure.find(node.name, node.table or None, position)
+        except (UndefinedColumn, UndefinedTable):
+            return None
+
+    @property
+    def environment(self) -> Environment:
+        return self._env
+
+    def closure(self) -> Closure:
+        """What a subquery that stands here may take from this query."""
+        return Closure(self._scope, self._env.closure)
+
+    def call(self, name: str, args: list[Expr], node: exp.Expr) -> Expr:
+        """A built-in function or operator applied to bound arguments."""
+        return self._call(name, args, node)
 
     def _literal(self, node: exp.Literal) -> Expr:
         text = str(node.this)
@@ -182,7 +210,7 @@ class ExpressionBinder:
 
     def _in(self, node: exp.In) -> Expr:
         if node.args.get("query") is not None:
-            raise _subquery(node)
+            return bind_in(self, node)
         value = self.bind(node.this)
         parts = [self._call("=", [value, self.bind(item)], node) for item in node.expressions]
         result = parts[0]
@@ -410,16 +438,11 @@ class ExpressionBinder:
         if self._forbidden_in is not None:
             raise GroupingError(f"{what} are not allowed in {self._forbidden_in}", position=position_of(node))
 
-    def _refuse_subquery(self, node: exp.Expr) -> Expr:
-        raise _subquery(node)
+    def _exists(self, node: exp.Exists) -> Expr:
+        return bind_exists(self, node)
 
-
-def _subquery(node: exp.Expr) -> UnsupportedQuery:
-    return UnsupportedQuery(
-        "a subquery inside an expression is not supported yet",
-        position=position_of(node),
-        fix="Rewrite it as a JOIN, or run the statement on a RisingWave cluster.",
-    )
+    def _scalar_subquery(self, node: exp.Expr) -> Expr:
+        return bind_scalar(self, node)
 
 
 def _integer(value: int) -> Literal:
@@ -450,5 +473,6 @@ _METHODS: dict[type[exp.Expr] | tuple[type[exp.Expr], ...], Callable[[Any, Any],
     exp.Tuple: ExpressionBinder._tuple,
     exp.Operator: ExpressionBinder._operator,
     exp.BitwiseNot: ExpressionBinder._bitwise_not,
-    (exp.Subquery, exp.Exists, exp.Select): ExpressionBinder._refuse_subquery,
+    exp.Exists: ExpressionBinder._exists,
+    (exp.Subquery, exp.Select, exp.SetOperation): ExpressionBinder._scalar_subquery,
 }

@@ -82,7 +82,7 @@ class _FromBinder:
                 f"`{found.name}` is a {found.kind}, one cannot select from it", position=name.position, sqlstate="42809"
             )
         columns = tuple(OutputColumn(c.name, c.type) for c in found.visible)
-        return _aliased(Scan(columns, found.id, found.name), item, default=found.name)
+        return _aliased(Scan(columns, found.id, found.name, _unique(found)), item, default=found.name)
 
     def _table_function(self, item: exp.Table, call: exp.Anonymous) -> tuple[Node, Scope]:
         name = str(call.this).upper()
@@ -228,6 +228,12 @@ def _merged(
         columns = (*node.columns, *(OutputColumn("?using?", e.type) for e in added))
         result = Project(columns, node, (*(Column(c.type, i) for i, c in enumerate(node.columns)), *added))
     return result, Scope((*merged, *others))
+
+
+def _unique(relation: Relation) -> tuple[int, ...]:
+    """Positions of the key among the visible columns; nothing where a part of it is hidden."""
+    visible = [i for i, c in enumerate(relation.columns) if not c.hidden]
+    return tuple(visible.index(k) for k in relation.key) if all(k in visible for k in relation.key) else ()
 
 
 def _join_kind(join: exp.Join) -> JoinKind:

@@ -10,7 +10,7 @@ from sqlglot import exp
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import CatalogObject, Shape
 from engine.sql.errors import AmbiguousColumn, UndefinedColumn, UndefinedTable
-from engine.sql.expressions import Column
+from engine.sql.expressions import Column, Expr, OuterColumn
 from engine.sql.types import SqlType
 
 
@@ -80,6 +80,34 @@ class Scope:
 
 
 @dataclass
+class Closure:
+    """What a subquery takes from the query around it.
+
+    Attributes:
+        scope: columns of the query around it.
+        outer: that query's own closure, where it is a subquery too.
+        args: expressions over the columns of the query around it, in the order of first use.
+    """
+
+    scope: Scope
+    outer: Closure | None
+    args: list[Expr] = field(default_factory=list)
+
+    def find(self, name: str, table: str | None, position: int | None) -> OuterColumn:
+        """Resolve a name that the subquery itself does not have."""
+        found: Expr
+        try:
+            found = self.scope.find(name, table, position)
+        except (UndefinedColumn, UndefinedTable):
+            if self.outer is None:
+                raise
+            found = self.outer.find(name, table, position)
+        if found not in self.args:
+            self.args.append(found)
+        return OuterColumn(found.type, self.args.index(found))
+
+
+@dataclass
 class Environment:
     """What a whole statement is bound against.
 
@@ -101,6 +129,7 @@ class Environment:
     parameter_types: dict[int, SqlType] = field(default_factory=dict)
     used: dict[int, None] = field(default_factory=dict)
     depth: int = 0
+    closure: Closure | None = None
     known_columns: Mapping[int, Shape] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,11 +137,15 @@ class Environment:
         """The same statement, with other common table expressions in sight."""
         return replace(self, ctes=ctes, depth=self.depth + 1)
 
+    def of_subquery(self, closure: Closure) -> Environment:
+        """The inside of a subquery: what it does not find it takes through `closure`."""
+        return replace(self, closure=closure, depth=self.depth + 1)
+
     def of_view(self, view: CatalogObject) -> Environment:
         """The inside of a view: names mean what they meant when it was created."""
         catalog = replace(self.catalog, pins=view.pins.names, path=view.pins.path or self.catalog.path, trace=None)
         known = view.pins.columns
-        return replace(self.inside({}), catalog=catalog, database=view.database, known_columns=known)
+        return replace(self.inside({}), closure=None, catalog=catalog, database=view.database, known_columns=known)
 
 
 def position_of(node: exp.Expr) -> int | None:
