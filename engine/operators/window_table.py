@@ -11,6 +11,10 @@ from engine.plan.batch import render_window_columns
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  instants inside the engine are naive UTC, see engine/sql/types.py
 
+# What a Python datetime can hold: a row from the year 1 or 9999 must not stop an epoch.
+_EARLIEST_US = (dt.datetime(1, 1, 1) - _EPOCH) // dt.timedelta(microseconds=1)  # noqa: DTZ001
+_LATEST_US = (dt.datetime(9999, 12, 31) - _EPOCH) // dt.timedelta(microseconds=1)  # noqa: DTZ001
+
 
 class WindowTable(Operator):
     """Columns: the input's visible ones, window_start, window_end, then the hidden ones."""
@@ -59,7 +63,8 @@ class WindowTable(Operator):
         node = self._node
         us = (moment - _EPOCH) // dt.timedelta(microseconds=1)
         last_start = (us - node.offset_us) // node.slide_us * node.slide_us + node.offset_us
-        return _EPOCH + dt.timedelta(microseconds=last_start - node.size_us + node.slide_us)
+        first_us = last_start - node.size_us + node.slide_us
+        return _EPOCH + dt.timedelta(microseconds=min(max(first_us, _EARLIEST_US), _LATEST_US - node.size_us))
 
     def details(self) -> str:
         return f"slide {self._node.slide_us} us, size {self._node.size_us} us"
