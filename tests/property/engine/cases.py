@@ -13,7 +13,6 @@ from tests.property.engine.queries import Grammar, Names
 from tests.property.engine.streams import Epoch, Model, Table, epochs, tables
 from tests.property.engine.text import Col, Rel, Sql, same
 
-
 SEEN: Counter[str] = Counter()
 """How many comparisons had rows, and how many were of nothing with nothing."""
 

@@ -44,6 +44,7 @@ class EngineBox:
         self.engine = Engine(Path(self._folder.name) / "engine", _SETTINGS, SystemClock())
         self.engine.start()
         self.session = EngineSession(self.engine, "dev", "root", {})
+        self.run("FLUSH")  # the first barrier comes at once, the next ones when they are asked for
 
     def run(self, sql: str) -> pa.Table | None:
         """Run statements; returns the rows of the last."""

@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from tests.property.engine.cases import SEEN, Case, cases, check
 from tests.property.engine.harness import EXERCISED, EngineBox, Oracle
+from tests.property.engine.profiles import NIGHTLY, QUICK
 
 pytestmark = pytest.mark.xdist_group("oracle")
 
-_QUICK = settings(
-    max_examples=50,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    print_blob=False,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
 _SEEDS = tuple(range(8))  # nightly: 8 x 65 examples of four views are 2,080 pairs, each seed with reopening on every fourth
-_NIGHTLY = settings(_QUICK, max_examples=65, derandomize=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +33,13 @@ def oracle() -> Oracle:
     return Oracle()
 
 
-@_QUICK
+@QUICK
 @given(case=cases())
 def test_every_epoch_equals_the_batch_query(case: Case, box: EngineBox, oracle: Oracle) -> None:
     check(case, box, oracle)
 
 
-@settings(_QUICK, max_examples=8)
+@settings(QUICK, max_examples=8)
 @given(case=cases(view_count=3))
 def test_every_epoch_equals_the_batch_query_when_the_engine_is_reopened(case: Case, box: EngineBox, oracle: Oracle) -> None:
     check(case, box, oracle, reopen=True)
@@ -73,7 +64,7 @@ def test_operators_were_exercised(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("number", _SEEDS)
 def test_every_epoch_equals_the_batch_query_for_long(number: int, box: EngineBox, oracle: Oracle) -> None:
     @seed(number)
-    @_NIGHTLY
+    @NIGHTLY
     @given(case=cases(), reopen=st.integers(0, 3).map(lambda n: n == 3))
     def run(case: Case, reopen: bool) -> None:
         check(case, box, oracle, reopen=reopen)
