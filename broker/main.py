@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def run(data_dir: Path, host: str, port: int, settings: BrokerSettings) -> None:
     Raises:
         HeadraceError: it could not start, or the disk failed while it ran.
     """
+    # Each segment keeps its file open; the usual soft limit of 1,024 is soon reached.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(_run(data_dir, host, port, settings))
 
 

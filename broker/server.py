@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from broker.connection import Connection
@@ -45,8 +46,7 @@ class Broker:
         self._clock = clock or SystemClock()
         self._failure: asyncio.Future[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._lock: FolderLock | None = None
-        self._server: asyncio.Server | None = None
+        self._closing = AsyncExitStack()  # what was opened, to be closed the other way round
 
     async def start(self) -> int:
         """Recover the logs and listen.
@@ -61,37 +61,18 @@ class Broker:
         """
         self._failure = asyncio.get_running_loop().create_future()
         self._failure.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._lock = FolderLock(self._data_dir)
-        settings = self._settings
-        self._flusher = Flusher(settings.fsync, settings.fsync_interval_ms, self._fail)
-        self._store = Store(self._data_dir / "coordinators.db", sync=settings.fsync != "never")
-        self._topics = Topics(self._data_dir, settings, self._flusher, self._now_ms)
-        self._topics.open()
-        producer_ids, offsets = ProducerIds(self._store), Offsets(self._store)
-        self._node = Node(
-            cluster_id=await self._cluster_id(),
-            host=self._host,
-            port=self._port,
-            settings=settings,
-            topics=self._topics,
-            producer_ids=producer_ids,
-            offsets=offsets,
-            groups=Groups(self._clock),
-            transactions=Transactions(self._store, self._topics, offsets, producer_ids, self._now_ms),
-        )
-        await self._node.transactions.recover()
-        self._housekeeping = asyncio.create_task(self._keep_house())
         try:
-            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=_STREAM_LIMIT_BYTES)
-        except OSError as error:
+            self._node = await self._open()
+            await self._listen()
+        except BaseException:
             await self.stop()
-            raise ConfigError(
-                f"cannot listen on `{self._host}:{self._port}`: {error.strerror}",
-                fix="Choose another port; 0 takes a free one.",
-            ) from error
-        self._node.port = self._port = self._server.sockets[0].getsockname()[1]
+            raise
         logger.info("broker ready", extra={"host": self._host, "port": self._port, "data_dir": str(self._data_dir)})
         return self._port
+
+    async def stop(self) -> None:
+        """Stop listening, let go of the clients, flush, and unlock the folder."""
+        await self._closing.aclose()
 
     async def wait_failed(self) -> None:
         """Wait for ever, or until the disk fails.
@@ -102,26 +83,62 @@ class Broker:
         assert self._failure is not None, "start() comes first"
         await asyncio.shield(self._failure)
 
-    async def stop(self) -> None:
-        """Stop listening, let go of the clients, flush, and unlock the folder."""
-        if self._lock is None:
-            return
-        if self._server is not None:
-            self._server.close()
+    async def _open(self) -> Node:
+        """Recover what the folder holds."""
+        settings, closing = self._settings, self._closing
+        lock = FolderLock(self._data_dir)
+        closing.callback(lock.release)
+        flusher = Flusher(settings.fsync, settings.fsync_interval_ms, self._fail)
+        topics = Topics(self._data_dir, settings, flusher, self._now_ms)
+        closing.callback(topics.close)
+        closing.push_async_callback(flusher.close)
+        topics.open()
+        store = Store(self._data_dir / "coordinators.db", sync=settings.fsync != "never")
+        closing.push_async_callback(store.close)
+        producer_ids, offsets = ProducerIds(store), Offsets(store)
+        node = Node(
+            cluster_id=await _cluster_id(store),
+            host=self._host,
+            port=self._port,
+            settings=settings,
+            topics=topics,
+            producer_ids=producer_ids,
+            offsets=offsets,
+            groups=Groups(self._clock),
+            transactions=Transactions(store, topics, offsets, producer_ids, self._now_ms),
+        )
+        closing.push_async_callback(self._finish_requests, node)
+        await node.transactions.recover()
+        housekeeping = asyncio.create_task(self._keep_house(node))
+        closing.push_async_callback(_cancelled, housekeeping)
+        return node
+
+    async def _listen(self) -> None:
+        try:
+            server = await asyncio.start_server(
+                self._serve, self._host, self._port, limit=_STREAM_LIMIT_BYTES, start_serving=False
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on `{self._host}:{self._port}`: {error.strerror}",
+                fix="Choose another port; 0 takes a free one.",
+            ) from error
+        self._closing.push_async_callback(self._hang_up, server)
+        # Clients are told this port, so nobody may be served before it is known.
+        self._node.port = self._port = server.sockets[0].getsockname()[1]
+        await server.start_serving()
+
+    async def _hang_up(self, server: asyncio.Server) -> None:
+        server.close()
         self._node.groups.close()
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
-        self._housekeeping.cancel()
-        await asyncio.gather(self._housekeeping, *self._node.unfinished, return_exceptions=True)
-        await self._flusher.close()
-        await self._store.close()
-        self._topics.close()
-        self._lock.release()
-        self._lock = None
+        await server.wait_closed()
         logger.info("broker stopped", extra={"port": self._port})
+
+    async def _finish_requests(self, node: Node) -> None:
+        await asyncio.gather(*node.unfinished, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -134,22 +151,14 @@ class Broker:
         finally:
             self._connections.discard(task)
 
-    async def _keep_house(self) -> None:
+    async def _keep_house(self, node: Node) -> None:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             try:
-                self._node.groups.expire()
-                await self._node.transactions.abort_expired()
+                node.groups.expire()
+                await node.transactions.abort_expired()
             except HeadraceError:
                 logger.exception("housekeeping failed; tried again later")
-
-    async def _cluster_id(self) -> str:
-        rows = self._store.load("SELECT value FROM meta WHERE key = 'cluster_id'")
-        if rows:
-            return str(rows[0][0])
-        cluster_id = uuid.uuid4().hex[:22]
-        await self._store.write(("INSERT INTO meta (key, value) VALUES ('cluster_id', ?)", (cluster_id,)))
-        return cluster_id
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
@@ -157,3 +166,17 @@ class Broker:
     def _fail(self, error: UnavailableError) -> None:
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
+
+
+async def _cluster_id(store: Store) -> str:
+    rows = store.load("SELECT value FROM meta WHERE key = 'cluster_id'")
+    if rows:
+        return str(rows[0][0])
+    cluster_id = uuid.uuid4().hex[:22]
+    await store.write(("INSERT INTO meta (key, value) VALUES ('cluster_id', ?)", (cluster_id,)))
+    return cluster_id
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

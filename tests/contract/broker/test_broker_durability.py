@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 
@@ -34,12 +35,20 @@ TOPIC = "log"
 STAY = {"metadata.recovery.strategy": "none"}
 
 
+@pytest.fixture
+def small_segments(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = start_embedded(tmp_path, BrokerSettings(segment_bytes=100_000))
+    yield cluster
+    cluster.stop()
+
+
 def segments(cluster: Cluster, topic: str = TOPIC) -> list[Path]:
     return sorted((cluster.folder / "topics" / topic / "0").glob("*.log"))
 
 
-def test_acknowledged_records_survive_kills_in_order_and_once(embedded: Cluster) -> None:
-    """One idempotent producer sends on while its broker is killed again and again."""
+def test_acknowledged_records_survive_kills_in_order_and_once(small_segments: Cluster) -> None:
+    """One idempotent producer sends on while its broker is killed again and again, segments rolling all the time."""
+    embedded = small_segments
     create_topic(embedded.bootstrap, TOPIC)
     client = producer(embedded.bootstrap, enable_idempotence=True, message_timeout_ms=60_000)
     acknowledged: list[int] = []
@@ -78,6 +87,69 @@ def test_acknowledged_records_survive_kills_in_order_and_once(embedded: Cluster)
     assert len(acknowledged) == sent
     found = [int(value) for value in read_to_end(embedded.bootstrap, TOPIC)]
     assert found == list(range(sent))
+    assert len(segments(embedded)) > 3
+
+
+def test_transactions_are_whole_whenever_the_broker_is_killed(small_segments: Cluster) -> None:
+    """A loop of transactions over two topics and an offset; SIGKILL at any moment; the heir goes on at the offset."""
+    embedded, stop = small_segments, Event()
+    for name in ("a", "b"):
+        create_topic(embedded.bootstrap, name)
+    produce(embedded.bootstrap, TOPIC, [b"in"])
+    place = TopicPartition(TOPIC, 0)
+
+    def work() -> None:
+        while not stop.is_set():
+            client = Producer(
+                {
+                    "bootstrap.servers": embedded.bootstrap,
+                    "transactional.id": "x",
+                    "linger.ms": 0,
+                    "message.timeout.ms": 5000,
+                    **STAY,
+                }
+            )
+            reader = consumer(embedded.bootstrap, "g", **{key.replace(".", "_"): value for key, value in STAY.items()})
+            try:
+                client.init_transactions(20)
+                done = max(reader.committed([place], 20)[0].offset, 0)
+                while not stop.is_set():
+                    client.begin_transaction()
+                    for name in ("a", "b"):
+                        client.produce(name, b"%d" % done)
+                    moved = TopicPartition(TOPIC, 0, done + 1)
+                    client.send_offsets_to_transaction([moved], reader.consumer_group_metadata(), 5)
+                    client.commit_transaction(5)
+                    done += 1
+                    progress.append(done)
+            except KafkaException:
+                pass  # its outcome is unknown; the heir asks the broker
+            finally:
+                reader.close()
+
+    progress: list[int] = []
+    working = Thread(target=work)
+    working.start()
+    generator = random.Random(11)
+    try:
+        for _ in range(5):
+            before = len(progress)
+            eventually(lambda before=before: len(progress) > before + 5, "transactions between two kills", 60)
+            time.sleep(generator.random() * 0.05)  # not for a result: the kill shall hit any step of a transaction
+            embedded.kill()
+            embedded.start()
+    finally:
+        stop.set()
+        working.join(90)
+    # The last producer may have left a transaction open; an heir settles it.
+    heir = Producer({"bootstrap.servers": embedded.bootstrap, "transactional.id": "x"})
+    heir.init_transactions(30)
+    final = consumer(embedded.bootstrap, "g")
+    count = final.committed([place], 20)[0].offset
+    final.close()
+    assert count >= max(progress)
+    for name in ("a", "b"):
+        assert [int(value) for value in read_to_end(embedded.bootstrap, name, **COMMITTED)] == list(range(count))
 
 
 def test_a_clean_stop_and_start_keeps_everything(embedded: Cluster) -> None:
