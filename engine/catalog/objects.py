@@ -113,6 +113,7 @@ class Input(Relation):
         primary_key: positions of the declared key (empty: a hidden row id is the key).
         include: `(kind, column position)` of INCLUDE columns.
         settings: our own settings of a source (`max_future_skew_us`, `required_columns`).
+        version: positions of WITH VERSION COLUMN; a row overwrites one of no greater version only.
     """
 
     primary_key: tuple[int, ...] = ()
@@ -122,6 +123,7 @@ class Input(Relation):
     options: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    version: tuple[int, ...] = ()
 
     @property
     def has_connector(self) -> bool:

@@ -15,7 +15,7 @@ from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscript
 from engine.front.reading import read_sql
 from engine.front.show import show
 from engine.front.variables import REPORTED, Variables
-from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target
+from engine.front.writing import CopyTarget, Write, add_generated, bind_write, changes_of, copy_target, table_of_query
 from engine.plan.stream import compile_stream, explain
 from engine.runtime import ddl
 from engine.runtime.engine import Engine
@@ -24,7 +24,7 @@ from engine.session import Field, Prepared, Result
 from engine.sql.binder import BoundQuery, bind_query
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import SqlError, UndefinedCursor, UnsupportedQuery
-from engine.sql.expressions import Literal, render
+from engine.sql.expressions import Column, Expr, Literal, render
 from engine.sql.parser import parse, parse_query
 from engine.sql.statements import (
     Alter,
@@ -93,7 +93,7 @@ class EngineSession:
         if isinstance(statement, QueryStatement):
             fields = _fields(bind_query(statement.query, environment))
         elif isinstance(statement, (Insert, Update, Delete)):
-            bind_write(statement, environment)
+            fields = bind_write(statement, environment).returning
         elif isinstance(statement, (Show, Describe, ShowCreate)):
             fields = (await self._show(statement))[0]
         elif isinstance(statement, Explain):
@@ -129,25 +129,24 @@ class EngineSession:
         parts = [batch async for batch in batches]
         count = sum(part.num_rows for part in parts)
         if count:
-            rows = await self._complete_rows(target, pa.concat_tables(parts), count)
+            rows = await self._complete_rows(target, pa.concat_tables(parts))
             write = Write(target.table, "", "insert")
-            self._engine.write(target.table.id, changes_of(write, rows, self._engine.take_row_ids))
-            if self._variables.implicit_flush:
-                await self._wait(self._engine.flush())
+            await self._hand_over(write, rows)
         return self._done(f"COPY {count}")
 
-    async def _complete_rows(self, target: CopyTarget, rows: pa.Table, count: int) -> pa.Table:
-        """All visible columns in order, defaults where the data has none."""
-        columns = []
-        for position, column in enumerate(target.table.columns):
-            if column.hidden:
-                continue
-            if position in target.positions:
-                columns.append(rows.column(target.positions.index(position)))
-            else:
-                value = render(column.default or Literal(column.type, None))
-                columns.append((await self._read(f"SELECT {value} AS v FROM range({count})")).column(0))
-        return pa.table(columns, names=[f"c{i}" for i in range(len(columns))])
+    async def _complete_rows(self, target: CopyTarget, rows: pa.Table) -> pa.Table:
+        """All visible columns in order; defaults where the data has none, generated columns computed."""
+        columns = target.table.columns
+        missing = [i for i, c in enumerate(columns) if not c.hidden and i not in target.positions]
+        if not missing and target.positions == sorted(target.positions):
+            return rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
+        values: dict[int, Expr] = {i: columns[i].default or Literal(columns[i].type, None) for i in missing}
+        values |= {position: Column(columns[position].type, i) for i, position in enumerate(target.positions)}
+        add_generated(target.table, values)
+        visible = [i for i, c in enumerate(columns) if not c.hidden]
+        sql = f"SELECT {', '.join(f'{render(values[p])} AS c{i}' for i, p in enumerate(visible))} FROM copied"
+        copied = rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
+        return await self._read(sql, {"copied": copied})
 
     async def _copy_out(self, statement: Copy, environment: Environment) -> Result:
         bound = bind_query(_copied_query(statement), environment)
@@ -173,13 +172,16 @@ class EngineSession:
         if write.kind != "insert":
             # What this session wrote before must be seen by UPDATE and DELETE.
             await self._flush_if_pending(write.table.id)
-        rows = await self._read(write.select)
+        rows, answer = write.split(await self._read(write.select))
         if rows.num_rows:
-            self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))
-            if self._variables.implicit_flush:
-                await self._wait(self._engine.flush())
+            await self._hand_over(write, rows)
         tag = f"INSERT 0 {rows.num_rows}" if write.kind == "insert" else f"{write.kind.upper()} {rows.num_rows}"
-        return self._done(tag)
+        return Result(tag, write.returning, answer, transaction_status=self._status)
+
+    async def _hand_over(self, write: Write, rows: pa.Table) -> None:
+        self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))
+        if self._variables.implicit_flush:
+            await self._wait(self._engine.flush())
 
     async def _flush_if_pending(self, table: int) -> None:
         if self._engine.tables[table].pending:
@@ -191,11 +193,20 @@ class EngineSession:
         if statement.if_not_exists and self._exists(statement, environment):
             return self._done(_create_tag(statement), (f'relation "{statement.name.name}" already exists, skipping',))
         if isinstance(statement, CreateTable) and statement.query is not None:
-            raise UnsupportedQuery("CREATE TABLE AS is not supported yet", fix="Create the table, then INSERT INTO ... SELECT.")
+            return await self._create_table_as(statement, statement.query, environment)
         if isinstance(statement, CreateView) and statement.or_replace:
             raise UnsupportedQuery("CREATE OR REPLACE VIEW is not supported yet", fix="Drop the view first.")
         await self._on_writer(lambda: ddl.create(self._engine, statement, self._database, settings, path), flush=True)
         return self._done(_create_tag(statement))
+
+    async def _create_table_as(self, statement: CreateTable, query: exp.Query, environment: Environment) -> Result:
+        """Create the table with the query's columns, then insert its rows."""
+        created = table_of_query(statement, bind_query(query, environment))
+        path = self._variables.search_path
+        await self._on_writer(lambda: ddl.create(self._engine, created, self._database, {}, path), flush=True)
+        result = await self._write(Insert("", statement.name, (), query), self._environment())
+        await self._wait(self._engine.flush())
+        return self._done(_create_tag(statement), (result.tag,))
 
     def _exists(self, statement: Any, environment: Environment) -> bool:
         catalog = environment.catalog
@@ -340,10 +351,10 @@ class EngineSession:
         }
         return Environment(self._engine.catalog.seen_from(path), self._database, constants=constants)
 
-    async def _read(self, sql: str) -> pa.Table:
+    async def _read(self, sql: str, tables: Mapping[str, pa.Table] | None = None) -> pa.Table:
         self._running = Running()
         try:
-            return await asyncio.wrap_future(self._engine.reads.submit(sql, self._running))
+            return await asyncio.wrap_future(self._engine.reads.submit(sql, self._running, tables))
         finally:
             self._running = None
 

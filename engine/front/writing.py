@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal as OneOf
 
 import pyarrow as pa
 from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import ColumnInfo, Input
+from engine.connectors.arrow_types import physical_type
 from engine.front.reading import read_sql
-from engine.plan.algebra import Node, OutputColumn, Project, Values
+from engine.plan.algebra import Node, OutputColumn, Project, Scan, Values
 from engine.session import Field
-from engine.sql.binder import bind_query
+from engine.sql.binder import BoundQuery, bind_query
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.query import project
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.errors import SqlError, UndefinedColumn, UnsupportedQuery
-from engine.sql.expressions import Column, Expr, Literal, render, render_lenient
-from engine.sql.statements import Copy, Delete, Insert, ObjectName, Update
+from engine.sql.expressions import Column, Expr, Literal, render, render_lenient, transform
+from engine.sql.statements import ColumnDefinition, Copy, CreateTable, Delete, Insert, ObjectName, Update
 from engine.sql.types import UNKNOWN, VARCHAR
 
-ReadRows = Callable[[str], pa.Table]
+_PLAIN_NAME = re.compile("[a-z_][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,23 @@ class Write:
 
     Attributes:
         table: the target.
-        select: DuckDB query of the rows; for insertions the declared columns c0 .., for the others see `kind`.
+        select: DuckDB query of the rows; for insertions the visible columns c0 .., for the others see `kind`; what RETURNING
+            asks for stands behind them.
         kind: insert, update (old columns c0 .., then new ones n0 ..) or delete (all physical columns).
+        returning: columns of the answer; None without RETURNING.
     """
 
     table: Input
     select: str
-    kind: str
+    kind: OneOf["insert", "update", "delete"]
+    returning: tuple[Field, ...] | None = None
+
+    def split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table | None]:
+        """The rows to write, and the answer of RETURNING."""
+        if self.returning is None:
+            return rows, None
+        width = rows.num_columns - len(self.returning)
+        return rows.select(range(width)), rows.select(range(width, rows.num_columns))
 
 
 def bind_write(statement: Insert | Update | Delete, environment: Environment) -> Write:
@@ -46,15 +59,46 @@ def bind_write(statement: Insert | Update | Delete, environment: Environment) ->
     Raises:
         SqlError: the table is no table, a column is unknown or a value does not fit.
     """
-    if statement.returning:
-        raise UnsupportedQuery("RETURNING is not supported yet", fix="Run FLUSH and SELECT the rows.")
     table = _must_be_table(statement.table, environment.catalog, environment.database)
     if isinstance(statement, Insert):
-        return Write(table, _bind_insert(statement, table, environment), "insert")
+        return _with_returning(Write(table, _bind_insert(statement, table, environment), "insert"), statement, environment)
+    if table.append_only:
+        raise UnsupportedQuery(
+            f"table `{table.name}` is APPEND ONLY, its rows cannot be changed or deleted",
+            position=statement.table.position,
+            fix="Only INSERT works on it.",
+        )
     if isinstance(statement, Delete):
-        everything = ", ".join(f"c{i}" for i in range(len(table.columns)))
-        return Write(table, f"SELECT {everything} FROM {table.physical}{_where(statement.where, table, environment)}", "delete")
-    return Write(table, _bind_update(statement, table, environment), "update")
+        return _with_returning(Write(table, _bind_delete(statement, table, environment), "delete"), statement, environment)
+    return _with_returning(Write(table, _bind_update(statement, table, environment), "update"), statement, environment)
+
+
+def _with_returning(write: Write, statement: Insert | Update | Delete, environment: Environment) -> Write:
+    """Compute the items of RETURNING beside the rows, so that both see the same values."""
+    if not statement.returning:
+        return write
+    name = statement.table
+    target = exp.Table(**{k: exp.to_identifier(v, quoted=True) for k, v in (("this", name.name), ("db", name.schema)) if v})
+    select = exp.Select(expressions=[e.copy() for e in statement.returning], from_=exp.From(this=target))
+    node = bind_query(select, environment).node
+    exprs: Sequence[Expr] = [Column(c.type, i) for i, c in enumerate(node.columns)]
+    if isinstance(node, Project) and isinstance(node.input, Scan):
+        exprs = node.exprs
+    elif not isinstance(node, Scan):
+        raise UnsupportedQuery(
+            "RETURNING takes plain expressions of the changed row",
+            position=position_of(statement.returning[0]),
+            fix="Run a SELECT for anything else.",
+        )
+    physical = [i for i, c in enumerate(write.table.columns) if not c.hidden]
+    letter = "n" if write.kind == "update" else "c"
+
+    def name_of(index: int) -> str:
+        return f"x.c{index}" if write.kind == "insert" else f"x.{letter}{physical[index]}"
+
+    items = "".join(f", {render(e, name_of)} AS r{i}" for i, e in enumerate(exprs))
+    fields = tuple(Field(c.name, c.type) for c in node.columns)
+    return Write(write.table, f"SELECT x.*{items} FROM ({write.select}) AS x", write.kind, fields)
 
 
 def _must_be_table(name: ObjectName, catalog: Catalog, database: str) -> Input:
@@ -73,23 +117,37 @@ def _bind_insert(statement: Insert, table: Input, environment: Environment) -> s
     targets = _target_columns(statement.columns, statement.table, table)
     node = _bind_rows(statement.query, [table.columns[t] for t in targets], environment)
     by_target = {t: i for i, t in enumerate(targets)}
-    outputs: list[tuple[str, Expr]] = []
+    values: dict[int, Expr] = {}
     for position, column in enumerate(table.columns):
-        if column.hidden:
-            continue
         if position in by_target:
             index = by_target[position]
-            outputs.append((column.name, Column(node.columns[index].type, index)))
+            values[position] = Column(node.columns[index].type, index)
         else:
-            outputs.append((column.name, column.default or Literal(column.type, None)))
+            values[position] = _default(column)
+    add_generated(table, values)
+    outputs = [(column.name, values[position]) for position, column in enumerate(table.columns) if not column.hidden]
     return read_sql(project(node, outputs), environment.catalog, environment.database)
+
+
+def add_generated(table: Input, values: dict[int, Expr]) -> None:
+    """Compute generated columns from the others' values, all by physical position."""
+    for position, column in enumerate(table.columns):
+        if column.generated is not None:
+            values[position] = transform(column.generated, lambda e: values[e.index] if isinstance(e, Column) else None)
 
 
 def _target_columns(names: Sequence[str], target: ObjectName, table: Input) -> list[int]:
     positions = {c.name: i for i, c in enumerate(table.columns) if not c.hidden}
     if not names:
-        return list(positions.values())
+        return [i for i in positions.values() if table.columns[i].generated is None]
     for name in names:
+        if name in positions and table.columns[positions[name]].generated is not None:
+            raise SqlError(
+                f"cannot insert a value into generated column `{name}`",
+                position=target.position,
+                sqlstate="428C9",
+                fix="Leave the column out; it is computed.",
+            )
         if name not in positions:
             raise UndefinedColumn(
                 f"column `{name}` of relation `{table.name}` does not exist",
@@ -143,23 +201,37 @@ def _plain_values(query: exp.Expr) -> exp.Values | None:
 
 
 def _value(item: exp.Expr, target: ColumnInfo, binder: ExpressionBinder) -> Expr:
-    if isinstance(item, exp.Var) and item.name.upper() == "DEFAULT":
+    if _is_default(item):
         return _default(target)
     return binder.assign(binder.bind(item), target.type, target.name, position_of(item))
+
+
+def _is_default(item: exp.Expr) -> bool:
+    return isinstance(item, exp.Var) and item.name.upper() == "DEFAULT"
 
 
 def _default(target: ColumnInfo) -> Expr:
     return target.default or Literal(target.type, None)
 
 
+def _bind_delete(statement: Delete, table: Input, environment: Environment) -> str:
+    everything = ", ".join(f"c{i}" for i in range(len(table.columns)))
+    if _has_subquery(statement.where):
+        return read_sql(_changed_rows(table, {}, statement.where, environment), *_whole(table, environment))
+    return f"SELECT {everything} FROM {table.physical}{_where(statement.where, table, environment)}"
+
+
 def _bind_update(statement: Update, table: Input, environment: Environment) -> str:
-    scope = _scope(table)
-    binder = ExpressionBinder(environment, scope, "UPDATE")
-    changed: dict[int, Expr] = {}
+    written: dict[int, exp.Expr] = {}
     positions = {c.name: i for i, c in enumerate(table.columns) if not c.hidden}
     for name, node in statement.assignments:
         if name not in positions:
-            raise UndefinedColumn(f"column `{name}` of relation `{table.name}` does not exist", position=position_of(node))
+            known = ", ".join(positions)
+            raise UndefinedColumn(
+                f"column `{name}` of relation `{table.name}` does not exist",
+                position=position_of(node) or statement.table.position,
+                fix=f"Known: {known}.",
+            )
         position = positions[name]
         if position in table.primary_key:
             raise UnsupportedQuery(
@@ -167,10 +239,69 @@ def _bind_update(statement: Update, table: Input, environment: Environment) -> s
                 position=position_of(node),
                 fix="DELETE the row and INSERT the new one.",
             )
-        changed[position] = _value(node, table.columns[position], binder)
-    items = [f"c{i}" for i in range(len(table.columns))]
-    items += [f"{render(changed[i]) if i in changed else f'c{i}'} AS n{i}" for i in range(len(table.columns))]
+        if table.columns[position].generated is not None:
+            raise SqlError(
+                f"cannot update generated column `{name}`", position=position_of(node), sqlstate="428C9", fix="It is computed."
+            )
+        if position in written:
+            raise SqlError(f"column `{name}` is assigned more than once", position=position_of(node), sqlstate="42601")
+        written[position] = node
+    width = len(table.columns)
+    values: dict[int, Expr] = {i: Column(c.type, i) for i, c in enumerate(table.columns)}
+    if any(_has_subquery(node) for node in (*written.values(), statement.where)):
+        source = _changed_rows(table, written, statement.where, environment)
+        for index, position in enumerate(written):
+            values[position] = Column(table.columns[position].type, width + index)
+        add_generated(table, values)
+        outputs: list[tuple[str, Expr]] = [(f"c{i}", Column(c.type, i)) for i, c in enumerate(table.columns)]
+        outputs += [(f"n{i}", values[i]) for i in range(width)]
+        names = ", ".join([f"c{i}" for i in range(width)] + [f"c{width + i} AS n{i}" for i in range(width)])
+        return f"SELECT {names} FROM ({read_sql(project(source, outputs), *_whole(table, environment))}) AS u"
+    binder = ExpressionBinder(environment, _scope(table), "UPDATE")
+    for position, item in written.items():
+        values[position] = _value(item, table.columns[position], binder)
+    add_generated(table, values)
+    items = [f"c{i}" for i in range(width)] + [f"{render(values[i])} AS n{i}" for i in range(width)]
     return f"SELECT {', '.join(items)} FROM {table.physical}{_where(statement.where, table, environment)}"
+
+
+def _has_subquery(node: exp.Expr | None) -> bool:
+    return node is not None and node.find(exp.Query) is not None
+
+
+def _whole(table: Input, environment: Environment) -> tuple[Catalog, str]:
+    """The catalog in which the table shows its hidden columns, too."""
+    shown = replace(table, columns=tuple(replace(c, hidden=False) for c in table.columns))
+    return environment.catalog.with_objects([shown]), environment.database
+
+
+def _changed_rows(table: Input, written: Mapping[int, exp.Expr], where: exp.Expr | None, environment: Environment) -> Node:
+    """All physical columns of the rows that WHERE chooses, then the new values in the order of `written`: bound as a query,
+    so that subqueries may stand in both."""
+    catalog, _ = _whole(table, environment)
+    target = exp.Table(this=exp.to_identifier(table.name, quoted=True), db=exp.to_identifier(table.schema, quoted=True))
+    star = exp.Column(this=exp.Star(), table=exp.to_identifier(table.name, quoted=True))
+    values = [node.copy() if not _is_default(node) else exp.Null() for node in written.values()]
+    select = exp.Select(expressions=[star, *values], from_=exp.From(this=target))
+    if where is not None:
+        select.set("where", exp.Where(this=where.copy()))
+    environment = replace(environment, catalog=catalog)
+    node = bind_query(select, environment).node
+    binder = ExpressionBinder(environment, Scope(), "UPDATE")
+    width = len(table.columns)
+    outputs: list[tuple[str, Expr]] = [(f"c{i}", Column(c.type, i)) for i, c in enumerate(table.columns)]
+    for index, (position, written_node) in enumerate(written.items()):
+        column = table.columns[position]
+        constant = node.exprs[width + index] if isinstance(node, Project) else None
+        if _is_default(written_node):
+            value = _default(column)
+        elif isinstance(constant, Literal) and constant.type == VARCHAR:
+            value = binder.coerce(Literal(UNKNOWN, constant.value), column.type)
+        else:
+            found = Column(node.columns[width + index].type, width + index)
+            value = binder.assign(found, column.type, column.name, position_of(written_node))
+        outputs.append((column.name, value))
+    return project(node, outputs)
 
 
 def _scope(table: Input) -> Scope:
@@ -182,6 +313,26 @@ def _where(where: exp.Expr | None, table: Input, environment: Environment) -> st
         return ""
     predicate = ExpressionBinder(environment, _scope(table), "WHERE").bind_boolean(where, "WHERE")
     return f" WHERE {render_lenient(predicate)}"
+
+
+def table_of_query(statement: CreateTable, bound: BoundQuery) -> CreateTable:
+    """The plain CREATE TABLE that `CREATE TABLE ... AS query` begins with."""
+    columns = tuple(ColumnDefinition(c.name, c.type) for c in bound.columns)
+    if statement.columns:
+        raise UnsupportedQuery(
+            "CREATE TABLE ... AS with a column list is not supported",
+            position=statement.name.position,
+            fix="Name the columns in the query: `SELECT a AS b`.",
+        )
+    listed = ", ".join(f"{quote_name(c.name)} {c.type.sql}" for c in columns)
+    modes = " APPEND ONLY" if statement.append_only else ""
+    text = f"CREATE TABLE {'.'.join(quote_name(part) for part in str(statement.name).split('.'))} ({listed}){modes}"
+    return replace(statement, text=text, query=None, columns=columns)
+
+
+def quote_name(name: str) -> str:
+    """An identifier as one has to write it."""
+    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -207,14 +358,14 @@ def changes_of(write: Write, rows: pa.Table, row_ids: Callable[[int], range]) ->
     """The buffer's form of evaluated rows: columns c0 .. of all physical columns, and `d`.
 
     Raises:
-        SqlError: 23502, NULL in a NOT NULL column or a primary key.
+        SqlError: 23502, NULL in a NOT NULL column; a primary key may be NULL, as in RisingWave.
     """
     table = write.table
     width = len(table.columns)
     count = rows.num_rows
     if write.kind == "insert":
-        columns = list(rows.columns)
-        columns += [pa.chunked_array([pa.array(row_ids(count), pa.int64())]) for column in table.columns if column.hidden]
+        given = iter(rows.columns)
+        columns = [next(given) if not column.hidden else _hidden_values(column, count, row_ids) for column in table.columns]
         new = pa.table(columns, names=[f"c{i}" for i in range(width)])
         _check_nulls(table, new)
         return new.append_column("d", pa.array([1] * count, pa.int8()))
@@ -227,9 +378,15 @@ def changes_of(write: Write, rows: pa.Table, row_ids: Callable[[int], range]) ->
     return pa.concat_tables([gone, new.append_column("d", pa.array([1] * count, pa.int8()))], promote_options="permissive")
 
 
+def _hidden_values(column: ColumnInfo, count: int, row_ids: Callable[[int], range]) -> pa.ChunkedArray:
+    """Row ids, or nothing in a column that was dropped."""
+    values = pa.array(row_ids(count), pa.int64()) if column.name == "_row_id" else pa.nulls(count, physical_type(column.type))
+    return pa.chunked_array([values])
+
+
 def _check_nulls(table: Input, rows: pa.Table) -> None:
     for position, column in enumerate(table.columns):
-        if (column.not_null or position in table.primary_key) and rows.column(position).null_count:
+        if column.not_null and not column.hidden and rows.column(position).null_count:
             raise SqlError(
                 f"null value in column `{column.name}` of relation `{table.name}` violates not-null constraint",
                 sqlstate="23502",

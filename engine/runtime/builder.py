@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import (
@@ -43,7 +45,7 @@ from engine.sql.statements import (
     IncludeColumn,
     Statement,
 )
-from engine.sql.types import BYTEA, INT4, INT8, JSONB, TIMESTAMP, TIMESTAMPTZ, VARCHAR, SqlType, list_of, struct_of
+from engine.sql.types import BYTEA, INT4, INT8, JSONB, TIMESTAMP, TIMESTAMPTZ, UNKNOWN, VARCHAR, SqlType, list_of, struct_of
 
 # Source: RisingWave documentation, "INCLUDE clause".
 _INCLUDE_TYPES: dict[str, SqlType] = {
@@ -125,17 +127,13 @@ def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog
         raise InvalidParameter(
             "a source needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', topic = ..., ...)`."
         )
-    generated = [c.name for c in statement.columns if c.generated is not None]
-    if generated:
-        raise UnsupportedQuery(
-            f"generated column `{generated[0]}` is not supported yet", fix="Compute it in a view over the table."
-        )
     columns = [ColumnInfo(c.name, c.type, c.not_null, default=_default(c, catalog, place.database)) for c in statement.columns]
     include: list[tuple[str, int]] = []
     for item in statement.include:
         columns.append(ColumnInfo(item.alias or f"_rw_kafka_{item.kind}", _include_type(item)))
         include.append((item.kind, len(columns) - 1))
     _check_columns([c.name for c in columns], statement.columns)
+    columns = _with_generated(columns, statement, catalog, place)
     primary_key = _primary_key(statement, columns)
     if primary_key:
         key = primary_key
@@ -166,9 +164,48 @@ def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog
         tuple(columns), key, append_only, (position,) if position is not None else (),
         primary_key, on_conflict, watermark, tuple(include), dict(statement.options), statement.format,
         {k: v for k, v in facts.items() if k in ("max_future_skew_us", "required_columns")},
+        _version(statement, columns, primary_key, on_conflict),
     )  # fmt: skip
     expression = _watermark_expression(result, catalog) if watermark is not None else None
     return Built(result, None, expression, facts)
+
+
+def _with_generated(
+    columns: list[ColumnInfo], statement: CreateTable | CreateSource, catalog: Catalog, place: Place
+) -> list[ColumnInfo]:
+    """Bind the expressions of generated columns; they see all columns that are not generated."""
+    definitions = {i: c for i, c in enumerate(statement.columns) if c.generated is not None}
+    if not definitions:
+        return columns
+    plain = tuple(ScopeColumn(place.name, c.name, c.type, i) for i, c in enumerate(columns) if i not in definitions)
+    binder = ExpressionBinder(table_environment(catalog, place.database), Scope(plain), "a generated column")
+    result = list(columns)
+    for position, definition in definitions.items():
+        assert definition.generated is not None
+        if any(node.name in {d.name for d in definitions.values()} for node in definition.generated.find_all(exp.Column)):
+            raise InvalidDefinition(
+                f"generated column `{definition.name}` refers to a generated column", position=definition.position, fix="Repeat its expression."
+            )  # fmt: skip
+        bound = binder.bind(definition.generated)
+        type_ = definition.type if definition.type != UNKNOWN else VARCHAR if bound.type == UNKNOWN else bound.type
+        expression = binder.assign(bound, type_, definition.name, definition.position)
+        result[position] = replace(columns[position], type=type_, generated=expression)
+    return result
+
+
+def _version(
+    statement: CreateTable | CreateSource, columns: list[ColumnInfo], primary_key: tuple[int, ...], on_conflict: str
+) -> tuple[int, ...]:
+    names = statement.version_columns if isinstance(statement, CreateTable) else ()
+    positions = {c.name: i for i, c in enumerate(columns)}
+    for name in names:
+        if name not in positions:
+            raise UndefinedColumn(f"version column `{name}` does not exist", fix=f"Known: {', '.join(positions)}.")
+    if names and (not primary_key or on_conflict != "overwrite"):
+        raise InvalidDefinition(
+            "WITH VERSION COLUMN needs a PRIMARY KEY and ON CONFLICT OVERWRITE", sqlstate="0A000", fix="Leave the other behaviour out."
+        )  # fmt: skip
+    return tuple(positions[name] for name in names)
 
 
 def _default(column: ColumnDefinition, catalog: Catalog, database: str) -> Expr | None:

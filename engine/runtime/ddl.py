@@ -103,7 +103,7 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     if isinstance(created, Input):
         if created.has_connector:
             return _Attached(connector=ConnectorInput(created, build_source(created.options, created.format), built.watermark))
-        return _Attached(table=TableInput(created))
+        return _Attached(table=TableInput(created, built.watermark))
     if isinstance(created, Sink) and job is not None:
         fields = _sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
@@ -233,6 +233,7 @@ def _replay_sources(engine: Engine, job: Job, first: Epoch) -> list[Epoch]:
 
 def _activate(engine: Engine, created: CatalogObject, attached: _Attached) -> None:
     if attached.table is not None:
+        attached.table.load(engine.store.writer)
         engine.tables[created.id] = attached.table
     if attached.connector is not None:
         engine.connectors[created.id] = attached.connector

@@ -20,9 +20,10 @@ from engine.catalog.objects import Input
 from engine.connectors.base import SourceReader
 from engine.connectors.json_decode_fast import DOUBTFUL
 from engine.connectors.registry import build_decode_sql, build_source
-from engine.operators.base import Delta, apply_to_state, column_list, no_change, same_key
+from engine.operators.base import Delta, column_list, no_change
 from engine.runtime.epoch import Epoch
-from engine.sql.expressions import Expr, render
+from engine.runtime.table_changes import apply_changes
+from engine.sql.expressions import Expr, render, render_lenient
 
 _NAMES = {
     "partition": "k_partition",
@@ -44,14 +45,31 @@ _INCLUDE_SQL = {
 
 
 class TableInput:
-    """The buffer of a table that clients write to. `add` may be called from any thread."""
+    """The buffer of a table that clients write to. `add` may be called from any thread.
 
-    def __init__(self, relation: Input) -> None:
+    Args:
+        relation: of the catalog; replaced when a column is added or dropped.
+        watermark: the watermark expression over physical columns, or None. As in RisingWave, rows that were written together
+            are judged by the watermark of before they came.
+    """
+
+    def __init__(self, relation: Input, watermark: Expr | None = None) -> None:
         self.relation = relation
+        self._watermark = watermark
         self._lock = threading.Lock()
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._taken: list[pa.Table] = []
+        self._moment: datetime | None = None
+        self._next_moment: datetime | None = None
+        self.rows_read = 0
+
+    def load(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Go on from the watermark of the last committed epoch."""
+        if self._watermark is not None:
+            stored = "SELECT moment FROM hr.positions WHERE relation = ?"
+            rows = connection.execute(stored, [self.relation.id]).fetchall()
+            self._moment = rows[0][0] if rows else None
 
     def add(self, changes: pa.Table) -> None:
         """Buffer rows with columns c0 .., `d` (+1 or -1) in the order they were made."""
@@ -63,6 +81,10 @@ class TableInput:
     def pending(self) -> int:
         return self._rows + sum(int(t.num_rows) for t in self._taken)
 
+    @property
+    def watermark(self) -> datetime | None:
+        return self._moment
+
     def step(self, epoch: Epoch) -> None:
         """Take what waits and compute the table's changelog."""
         with self._lock:
@@ -70,56 +92,57 @@ class TableInput:
             self._waiting, self._rows = [], 0
         if not self._taken:
             return
-        width = len(self.relation.columns)
+        names = column_list(len(self.relation.columns))
         changes = pa.concat_tables(self._taken, promote_options="permissive").combine_chunks()
         changes = changes.append_column("ord", pa.array(range(changes.num_rows), pa.int64()))
-        apply_changes(epoch, self.relation, epoch.register(changes), column_list(width))
+        if self._watermark is None:
+            apply_changes(epoch, self.relation, epoch.register(changes), names)
+            return
+        batches = [number for number, table in enumerate(self._taken) for _ in range(table.num_rows)]
+        judged = self._judge(epoch, epoch.register(changes.append_column("batch", pa.array(batches, pa.int64()))))
+        apply_changes(epoch, self.relation, f"(SELECT {names}, d, ord FROM {judged} WHERE NOT is_late)", names)
+        delta = epoch.relation_delta(self.relation.id)
+        moment = self._next_moment or self._moment
+        watermarks = {self.relation.watermarked[0]: moment} if moment is not None else {}
+        epoch.set_relation_delta(self.relation.id, Delta(delta.source, delta.empty, watermarks))
+
+    def _judge(self, epoch: Epoch, changes: str) -> str:
+        """Which rows are late; moves the watermark past all of them."""
+        assert self._watermark is not None
+        relation = self.relation
+        position = relation.watermarked[0]
+        column, time = relation.columns[position].name, f"c{position}"
+        typed = ", ".join(f"CAST(c{i} AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
+        stored = f"TIMESTAMP '{self._moment.isoformat(sep=' ')}'" if self._moment is not None else "CAST(NULL AS TIMESTAMP)"
+        over = "OVER (ORDER BY batch RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+        judged, _ = epoch.temp(
+            f"SELECT *, coalesce(d > 0 AND before IS NOT NULL AND ({time} IS NULL OR {time} < before), false) AS is_late FROM ("
+            f"SELECT *, greatest({stored}, max(mark) {over}) AS before FROM (SELECT *, CASE WHEN d > 0 THEN {render(self._watermark)} END AS mark"
+            f" FROM (SELECT {typed}, d, ord, batch FROM {changes}) AS t) AS m) AS w"
+        )
+        ((mark, late),) = epoch.fetch_rows(f"SELECT max(mark), count(*) FILTER (WHERE is_late) FROM {judged}")
+        if late:
+            visible = ", ".join(f'"{c.name}" := c{i}' for i, c in enumerate(relation.columns) if not c.hidden)
+            epoch.execute(
+                f"INSERT INTO hr.r{QUARANTINE_ID} SELECT {_quote(relation.stream)}, NULL, NULL, 'late: {column} ' || coalesce(CAST({time}"
+                f" AS VARCHAR), 'NULL') || ' is before the watermark ' || CAST(before AS VARCHAR), make_timestamp({epoch.now_ms * 1000}),"
+                f" encode(CAST(to_json(struct_pack({visible})) AS VARCHAR)) FROM {judged} WHERE is_late"
+            )
+        if mark is not None and (self._moment is None or mark > self._moment):
+            self._next_moment = mark
+            store_positions(epoch.execute, relation.id, {0: 0}, {0: mark})
+            if relation.watermark is not None and relation.watermark.with_ttl:
+                epoch.defer(f"DELETE FROM {relation.physical} WHERE {time} < TIMESTAMP '{mark.isoformat(sep=' ')}'")
+        return judged
 
     def committed(self) -> None:
+        self.rows_read += sum(int(t.num_rows) for t in self._taken)
         self._taken = []
+        self._moment, self._next_moment = self._next_moment or self._moment, None
 
     def rolled_back(self) -> None:
         """Keep what was taken; the next epoch tries again."""
-
-
-def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str) -> None:
-    """Decide conflicts, set the relation's changelog and store the rows.
-
-    Args:
-        changes: a relation with c0 .., `d` and `ord`, the order of arrival.
-        names: `c0, c1 ...`.
-    """
-    width = len(relation.columns)
-    typed = ", ".join(f"CAST(c{i} AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
-    if relation.append_only and not relation.primary_key:
-        name, count = epoch.temp(f"SELECT {typed}, CAST(1 AS TINYINT) AS d FROM {changes} ORDER BY ord")
-    else:
-        key = ", ".join(f"c{p}" for p in relation.key)
-        incoming, _ = epoch.temp(f"SELECT {typed}, d, ord FROM {changes}")
-        stored = f"(SELECT s.* FROM {relation.physical} AS s SEMI JOIN {incoming} AS x ON {same_key('s', 'x', relation.key)})"
-        if relation.on_conflict == "ignore":
-            # What is there stays; of several new ones the first stays; a deletion frees the key.
-            old, _ = epoch.temp(f"SELECT {names}, -1 AS ord FROM {stored}")
-            first = f"SELECT {names}, ord FROM {incoming} WHERE d > 0 UNION ALL SELECT {names}, ord FROM {old}"
-            gone = f"SELECT {key}, max(ord) AS last FROM {incoming} WHERE d < 0 GROUP BY {key}"
-            final = (
-                f"SELECT {column_list(width, 'f')} FROM ({first}) AS f LEFT JOIN ({gone}) AS g ON {same_key('f', 'g', relation.key)}"
-                f" WHERE g.last IS NULL OR f.ord > g.last"
-                f" QUALIFY row_number() OVER (PARTITION BY {', '.join(f'f.c{p}' for p in relation.key)} ORDER BY f.ord) = 1"
-            )
-        else:
-            final = (
-                f"SELECT {names} FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY ord DESC) AS rn FROM {incoming}) AS r"
-                " WHERE rn = 1 AND d > 0"
-            )
-        name, count = epoch.temp(
-            f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM (SELECT {names}, 1 AS d FROM ({final}) AS n"
-            f" UNION ALL SELECT {names}, -1 AS d FROM {stored} AS o) AS x GROUP BY {names} HAVING sum(d) <> 0"
-        )
-    if not count:
-        return
-    epoch.set_relation_delta(relation.id, Delta(name))
-    apply_to_state(epoch, relation.physical, name, width, relation.key, relation.append_only, defer=True)
+        self._next_moment = None
 
 
 class ConnectorInput:
@@ -252,22 +275,31 @@ class ConnectorInput:
     def _decode_sql(self, raw: str, *, fast: bool) -> str:
         relation = self.relation
         included = {position: kind for kind, position in relation.include}
-        declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included]
+        declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included and c.generated is None]
         required = [part.strip() for part in relation.settings.get("required_columns", "").split(",") if part.strip()]
         names = {c.name for c in declared}
         fields = [(c.name, c.type) for c in declared]
         inner = build_decode_sql(
             raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES, fast=fast
         )
-        items = []
+        items: list[str] = []
         for i, column in enumerate(relation.columns):
             if column.hidden:
-                items.append(f"{'k_partition' if column.name == '_row_partition' else 'k_offset'} AS c{i}")
+                hidden = {"_row_partition": "k_partition", "_row_offset": "k_offset"}
+                items.append(hidden.get(column.name, f"CAST(NULL AS {column.type.duckdb})"))
             elif i in included:
-                items.append(f"{_INCLUDE_SQL[included[i]]} AS c{i}")
+                items.append(_INCLUDE_SQL[included[i]])
             else:
-                items.append(f'"{column.name}" AS c{i}')
-        return f"SELECT {', '.join(items)}, k_partition, k_offset, CAST(1 AS TINYINT) AS d, k_partition, k_offset, k_timestamp, k_value, reason FROM ({inner}) AS x"
+                items.append(f'"{column.name}"')
+        for i, column in enumerate(relation.columns):
+            if column.generated is not None and not column.hidden:
+                items[i] = render_lenient(column.generated, items.__getitem__)
+        reason = "reason"
+        for i, column in enumerate(relation.columns):
+            if column.not_null and not column.hidden:
+                reason = f"coalesce({reason}, CASE WHEN {items[i]} IS NULL THEN 'null value in column {column.name}' END)"
+        columns = ", ".join(f"{item} AS c{i}" for i, item in enumerate(items))
+        return f"SELECT {columns}, k_partition, k_offset, CAST(1 AS TINYINT) AS d, k_timestamp, k_value, {reason} AS reason FROM ({inner}) AS x"
 
     def _judge_sql(self, decoded: str) -> str:
         """Verdicts row by row in offset order: the watermark before a row is the greatest of all earlier rows of its partition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import duckdb
@@ -58,17 +59,21 @@ class ReadPool:
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
 
-    def submit(self, sql: str, running: Running | None = None) -> Future[pa.Table]:
-        """Run one SELECT; the result is in memory when the future is done."""
-        return self._pool.submit(self.run, sql, running or Running())
+    def submit(
+        self, sql: str, running: Running | None = None, tables: Mapping[str, pa.Table] | None = None
+    ) -> Future[pa.Table]:
+        """Run one SELECT, which may name `tables` in memory; the result is in memory when the future is done."""
+        return self._pool.submit(self.run, sql, running or Running(), tables or {})
 
     def submit_many(self, statements: list[str]) -> Future[list[pa.Table]]:
         """Run several SELECTs that see the same epoch."""
         return self._pool.submit(self._run_many, statements)
 
-    def run(self, sql: str, running: Running) -> pa.Table:
+    def run(self, sql: str, running: Running, tables: Mapping[str, pa.Table]) -> pa.Table:
         connection = self._connection()
         running.begin(connection)
+        for name, table in tables.items():
+            connection.register(name, table)
         watchdog = threading.Timer(self._timeout_seconds, running.cancel, ["canceling statement due to statement timeout"])
         watchdog.daemon = True
         watchdog.start()
@@ -82,6 +87,8 @@ class ReadPool:
             watchdog.cancel()
             running.end()
 
+            for name in tables:
+                connection.unregister(name)
     def _run_many(self, statements: list[str]) -> list[pa.Table]:
         connection = self._connection()
         connection.execute("BEGIN")
