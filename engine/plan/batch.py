@@ -13,6 +13,7 @@ from engine.plan.algebra import (
     Node,
     Over,
     Project,
+    ProjectSet,
     Scan,
     SetOperation,
     TopN,
@@ -21,7 +22,7 @@ from engine.plan.algebra import (
     Window,
 )
 from engine.sql.errors import UnsupportedQuery
-from engine.sql.expressions import AggregateCall, Expr, OrderKey, WindowCall, render, render_order
+from engine.sql.expressions import AggregateCall, Expr, OrderKey, WindowCall, render, render_lenient, render_order
 
 MORE_THAN_ONE_ROW = "more than one row returned by a subquery used as an expression"
 
@@ -60,6 +61,12 @@ def render_node(node: Node, read: ReadScan) -> str:
         return f"({render_node(node.left, read)}) {node.kind.upper()} ({render_node(node.right, read)})"
     if isinstance(node, Window):
         return render_window_columns(node, f"({render_node(node.input, read)}) AS t")
+    if isinstance(node, ProjectSet):
+        width = len(node.input.columns)
+        items = [(f"c{i}", f"c{i}") for i in range(width)]
+        outputs = [f"c{width + i}" for i in range(len(node.calls))]
+        source = f"({render_node(node.input, read)})"
+        return render_project_set(node, source, items, outputs, f"c{width + len(node.calls)}" if node.ordinality else "")
     if isinstance(node, MaxOneRow):
         return _max_one_row(node, read)
     raise UnsupportedQuery(f"`{type(node).__name__}` cannot be read yet")
@@ -120,6 +127,29 @@ def render_window_columns(node: Window, source: str, passthrough: str = "*") -> 
         f"SELECT {columns}, make_timestamp({start}) AS c{width}, make_timestamp({start} + {node.size_us}) AS c{width + 1}"
         f" FROM {origin} {where}"
     )
+
+
+def render_project_set(
+    node: ProjectSet, source: str, items: list[tuple[str, str]], outputs: list[str], ordinal: str
+) -> str:
+    """Rows times elements.
+
+    Args:
+        source: a FROM item with c0 ...
+        items: (expression, output name) of what is handed on.
+        outputs: names of the element columns.
+        ordinal: name of the ordinal's column; empty to leave it out.
+    """
+    lists = ", ".join(f"{render_lenient(call)} AS l{i}" for i, call in enumerate(node.calls))
+    longest = "greatest(" + ", ".join(f"coalesce(len(l{i}), 0)" for i in range(len(node.calls))) + ")"
+    if node.outer:
+        longest = f"greatest({longest}, 1)"
+    numbered = f"SELECT *, unnest(range(1, {longest} + 1)) AS o FROM (SELECT *, {lists} FROM {source} AS t) AS s"
+    selected = [f"{value} AS {name}" for value, name in items] + [f"l{i}[o] AS {name}" for i, name in enumerate(outputs)]
+    if ordinal:
+        kept = f"CASE WHEN {' OR '.join(f'len(l{i}) >= o' for i in range(len(node.calls)))} THEN o END"
+        selected.append(f"{kept if node.outer and node.ordinality else 'o'} AS {ordinal}")
+    return f"SELECT {', '.join(selected)} FROM ({numbered}) AS r"
 
 
 def _max_one_row(node: MaxOneRow, read: ReadScan) -> str:

@@ -14,6 +14,7 @@ from engine.operators.join import Join
 from engine.operators.leaf import RelationLeaf, ValuesLeaf
 from engine.operators.over_window import OverWindow
 from engine.operators.project import Project
+from engine.operators.project_set import ProjectSet
 from engine.operators.recompute_aggregate import RecomputeAggregate
 from engine.operators.temporal_join import TemporalJoin
 from engine.operators.top_n import TopN
@@ -186,6 +187,15 @@ class _Compiler:
             return self.compile(node.input)
         return TopN(self.compile(node.input), node.order_by, node.limit, node.offset, node.with_ties)
 
+    def _project_set(self, node: algebra.ProjectSet) -> Operator:
+        source = self.compile(node.input)
+        if not source.append_only and any(is_volatile(e) for e in node.calls):
+            raise UnsupportedQuery(
+                "a function whose value changes cannot be used over input that retracts",
+                fix="Store its value first in an append-only view.",
+            )
+        return ProjectSet(source, node)
+
     def _max_one_row(self, _node: algebra.MaxOneRow) -> Operator:
         raise UnsupportedQuery(
             "a scalar subquery in a materialized view may give more than one row",
@@ -207,5 +217,6 @@ _COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
     algebra.Over: _Compiler._over,
     algebra.TopN: _Compiler._top_n,
     algebra.UnionAll: _Compiler._union,
+    algebra.ProjectSet: _Compiler._project_set,
     algebra.MaxOneRow: _Compiler._max_one_row,
 }

@@ -133,6 +133,19 @@ class UdfCall(Expr):
 
 
 @dataclass(frozen=True)
+class SetValue(Expr):
+    """An element of a set-returning function's list, while a SELECT list is bound; becomes a column of a ProjectSet node."""
+
+    call: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.call,)
+
+    def replace_children(self, children: tuple[Expr, ...]) -> Expr:
+        return SetValue(self.type, children[0])
+
+
+@dataclass(frozen=True)
 class OrderKey:
     """One key of an ORDER BY; PostgreSQL's default is NULLs last when ascending, first when descending."""
 

@@ -44,7 +44,7 @@ from engine.plan.rules.building import (
 from engine.plan.traversal import all_expressions, expressions_of
 from engine.sql.errors import UnsupportedQuery
 from engine.sql.expressions import Call, Column, Expr, Literal, OuterColumn, WindowCall, columns_of, conjunction, conjuncts
-from engine.sql.types import BOOL, INT4, INT8
+from engine.sql.types import BOOL, INT4, INT8, NUMERIC
 
 Domain = Callable[[list[int]], Node]
 """Gives the distinct values of these outer columns, side by side."""
@@ -281,7 +281,8 @@ def _equality(part: Expr) -> tuple[int, Expr] | None:
     if not isinstance(part, Call) or part.name != "=":
         return None
     for a, b in (part.args, part.args[::-1]):
-        if isinstance(b, OuterColumn) and not outer_columns(a) and columns_of(a) and a.type == b.type:
+        if isinstance(b, OuterColumn) and not outer_columns(a) and columns_of(a) and a.type == b.type != NUMERIC:
+            # Equal numerics may differ in scale, and are then other outer values.
             return b.index, a
     return None
 

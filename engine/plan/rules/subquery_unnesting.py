@@ -25,6 +25,7 @@ from engine.plan.algebra import (
     Node,
     OutputColumn,
     Project,
+    ProjectSet,
     Scan,
     Subquery,
     TopN,
@@ -401,6 +402,9 @@ def _apply(node: Apply) -> Node:
     subquery = _prepared(Subquery(BOOL, "exists", node.right, node.args))
     if has_subquery(node.args):
         raise UnsupportedQuery("a subquery inside a LATERAL reference is not supported", fix="Compute it in a subquery first.")
+    rows = _apply_rows(node, subquery)
+    if rows is not None:
+        return rows
     bound = _bound(node.left, subquery)
     width = len(node.left.columns)
     parts = _matches(node.left, subquery, bound)
@@ -408,3 +412,22 @@ def _apply(node: Apply) -> Node:
         parts += conjuncts(moved(node.condition, {i: i for i in range(len(node.columns))}))
     joined = Join(node.left.columns + bound.node.columns, node.kind, node.left, bound.node, conjunction(parts))
     return picked(joined, list(range(width + len(node.right.columns))))
+
+
+def _apply_rows(node: Apply, right: Subquery) -> Node | None:
+    """A set-returning function over the left row's own columns: no join is needed."""
+    above = right.node
+    if not isinstance(above, Project) or not isinstance(above.input, ProjectSet) or not isinstance(above.input.input, Values):
+        return None
+    always = node.condition is None or (isinstance(node.condition, Literal) and node.condition.value is True)
+    if node.kind == "left" and not always:
+        return None
+    rows, width = above.input, len(node.left.columns)
+    if len(rows.input.columns) != 1:
+        return None
+    calls = tuple(filled(call, right.args) for call in rows.calls)
+    added = rows.columns[1:]
+    elements = ProjectSet(node.left.columns + added, node.left, calls, rows.ordinality, outer=node.kind == "left")
+    exprs = [filled(shift(e, width - 1), right.args) for e in above.exprs]
+    result = Project(node.columns, elements, (*(column(node.left, i) for i in range(width)), *exprs))
+    return result if always or node.condition is None else Filter(result.columns, result, node.condition)

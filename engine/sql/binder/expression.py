@@ -17,6 +17,7 @@ from engine.functions.windows import is_window_function, resolve_window_function
 from engine.sql.binder.frames import render_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
+from engine.sql.binder.table_functions import bind_set_value, is_set_call
 from engine.sql.errors import (
     GroupingError,
     SqlError,
@@ -313,6 +314,14 @@ class ExpressionBinder:
             )
         if is_window_function(call.name):
             raise SqlError(f"window function `{call.name}` requires an OVER clause", position=call.position, sqlstate="42809")
+        if is_set_call(node):
+            if self._forbidden_in is not None:
+                raise UnsupportedQuery(
+                    f"set-returning functions are not allowed in {self._forbidden_in}",
+                    position=call.position,
+                    fix="Put the function into FROM.",
+                )
+            return bind_set_value(self, node)
         args = [self.bind(arg) for arg in call.arguments]
         user = self._env.catalog.find_functions(call.name, self._env.database)
         if user:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from engine.catalog.objects import Input, Relation, View
-from engine.plan.algebra import Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
+from engine.plan.algebra import Apply, Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
 from engine.sql.binder.expression import ExpressionBinder
-from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
+from engine.sql.binder.scope import Closure, Environment, Scope, ScopeColumn, position_of
+from engine.sql.binder.table_functions import bind_table_function, is_set_call
 from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, UndefinedTable, UnsupportedQuery
 from engine.sql.expressions import Column, Expr, Literal
 from engine.sql.intervals import Interval
@@ -48,6 +49,8 @@ class _FromBinder:
             result = _aliased(self._bind_node(item, self._env), item)
         elif isinstance(item, exp.Table):
             result = self._table(item)
+        elif isinstance(item, exp.Lateral):
+            result = self._lateral(item)
         elif isinstance(item, exp.Paren):
             result = self.bind_item(item.this)
         else:
@@ -59,7 +62,19 @@ class _FromBinder:
             node, scope = self.join(node, scope, join)
         return node, scope
 
+    def _lateral(self, item: exp.Lateral) -> tuple[Node, Scope]:
+        if isinstance(item.this, exp.Subquery):
+            return _aliased(self._bind_node(item.this.this, self._env), item)
+        if is_set_call(item.this):
+            return self._rows_of(item.this, item)
+        raise UnsupportedQuery(f"LATERAL `{item.this.name}` is not supported", position=position_of(item))
+
+    def _rows_of(self, call: exp.Expr, item: exp.Expr) -> tuple[Node, Scope]:
+        return bind_table_function(ExpressionBinder(self._env, Scope(), "functions in FROM"), call, item)
+
     def _table(self, item: exp.Table) -> tuple[Node, Scope]:
+        if is_set_call(item.this):
+            return self._rows_of(item.this, item)
         if isinstance(item.this, exp.Anonymous):
             return self._table_function(item, item.this)
         name = ObjectName(item.name, item.db or None, item.catalog or None, position_of(item))
@@ -146,7 +161,11 @@ class _FromBinder:
 
     def join(self, left: Node, left_scope: Scope, join: exp.Join) -> tuple[Node, Scope]:
         """`left JOIN right ...`."""
-        right, right_scope = self.bind_item(join.this)
+        closure = Closure(left_scope, self._env.closure)
+        beside = self
+        if isinstance(join.this, exp.Lateral) or is_set_call(join.this.this):
+            beside = _FromBinder(self._env.of_subquery(closure), self._bind_node)
+        right, right_scope = beside.bind_item(join.this)
         temporal = join.this.args.get("version") is not None
         kind = _join_kind(join)
         scope = left_scope.beside(right_scope)
@@ -162,10 +181,24 @@ class _FromBinder:
             condition = binder.bind_boolean(join.args["on"], "JOIN/ON")
         elif kind != "inner":
             raise SqlError(f"a {kind} join needs ON or USING", position=position_of(join), sqlstate="42601")
+        if closure.args:
+            return self._apply(kind, left, right, closure, condition, join), scope
         if temporal:
             self._check_temporal(kind, right, join)
         node = Join(left.columns + right.columns, kind, left, right, condition, temporal)
         return _merged(node, using, pairs, scope, binder, join) if using else (node, scope)
+
+    def _apply(
+        self, kind: JoinKind, left: Node, right: Node, closure: Closure, condition: Expr | None, join: exp.Join
+    ) -> Node:
+        if kind not in ("inner", "left") or join.args.get("using") or join.args.get("method"):
+            raise SqlError(
+                "LATERAL that refers to what stands before it is an inner or a left join with ON",
+                position=position_of(join),
+                sqlstate="42P10",
+            )
+        columns = left.columns + right.columns
+        return Apply(columns, "inner" if kind == "inner" else "left", left, right, tuple(closure.args), condition)
 
     def _check_temporal(self, kind: JoinKind, right: Node, join: exp.Join) -> None:
         position = position_of(join)

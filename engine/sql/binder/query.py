@@ -16,6 +16,7 @@ from engine.plan.algebra import Aggregate, Filter, Node, OutputColumn, Over, Pro
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.from_clause import bind_from
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
+from engine.sql.binder.table_functions import extract_set_values
 from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
 from engine.sql.expressions import (
     AggregateCall,
@@ -254,6 +255,7 @@ class _SelectBinder:
         if having is not None:
             node = Filter(node.columns, node, having)
         node, exprs = _extract_windows(node, exprs)
+        node, exprs = extract_set_values(node, exprs)
         width = len(outputs)
         names = [name for name, _ in outputs]
         order_exprs = exprs[width : width + len(order)]

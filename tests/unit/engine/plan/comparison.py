@@ -105,7 +105,7 @@ def _shown(found: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]]) 
     return f"too many {dict(found - expected)}, missing {dict(expected - found)}"
 
 
-def follow(box: EngineBox, queries: Mapping[str, tuple[str, str]], *, seed: int, epochs: int = 5, views: bool = True) -> None:
+def follow(box: EngineBox, queries: Mapping[str, tuple[str, str]], *, seed: int, epochs: int = 4, views: bool = True) -> None:
     """Run random epochs and compare after each; half of the rows are there before the views are."""
     pair = Pair(box, queries, seed)
     try:

@@ -1,0 +1,106 @@
+"""Set-returning functions: each is computed as one list, of which every element becomes a row.
+
+A function whose rows have several columns gives a list of structs. Source: RisingWave documentation, "Set-returning functions",
+"JSON functions and operators".
+"""
+
+from __future__ import annotations
+
+import re
+
+from engine.functions.registry import FunctionTable
+from engine.sql.errors import SqlError
+from engine.sql.expressions import Call, Expr, Literal
+from engine.sql.types import JSONB, VARCHAR, SqlType, list_of, struct_of
+
+_TABLE = FunctionTable()
+_FLAGS = re.compile(r"[gic]*")
+
+
+def _declare() -> None:
+    t = _TABLE
+    for name, stop in (("generate_series", "generate_series"), ("range", "range")):
+        for kind, type_ in (("int4", "INTEGER"), ("int8", "BIGINT")):
+            t.add(name, f"{kind}, {kind} -> {kind}[]", f"CAST({stop}({{0}}, {{1}}) AS {type_}[])")
+            t.add(name, f"{kind}, {kind}, {kind} -> {kind}[]", f"CAST({stop}({{0}}, {{1}}, {{2}}) AS {type_}[])")
+        for kind in ("timestamp", "timestamptz"):
+            t.add(name, f"{kind}, {kind}, interval -> {kind}[]", f"{stop}({{0}}, {{1}}, {{2}})")
+    t.add("unnest", "anyarray -> anyarray", "{0}")
+    t.add("jsonb_array_elements", "jsonb -> jsonb[]", "json_extract({0}, '$[*]')")
+    t.add("jsonb_array_elements_text", "jsonb -> varchar[]", "json_extract_string({0}, '$[*]')")
+    t.add("jsonb_object_keys", "jsonb -> varchar[]", "list_sort(json_keys({0}))")
+    t.add(
+        "generate_subscripts",
+        "anyarray, int4 -> int4[]",
+        "CAST(CASE WHEN {1} = 1 THEN range(1, len({0}) + 1) END AS INTEGER[])",
+    )
+    t.add(
+        "generate_subscripts",
+        "anyarray, int4, bool -> int4[]",
+        "CAST(CASE WHEN {1} <> 1 THEN NULL WHEN {2} THEN range(len({0}), 0, -1) ELSE range(1, len({0}) + 1) END AS INTEGER[])",
+    )
+
+
+_declare()
+_MEMBER = "'$.\"' || replace(k, '\"', '\\\"') || '\"'"
+_PAIR = f"list_transform(list_sort(json_keys({{0}})), lambda k: struct_pack(key := k, value := @({{0}}, {_MEMBER})))"
+_WITH_FIELDS = {
+    "jsonb_each": (_PAIR.replace("@", "json_extract"), JSONB),
+    "jsonb_each_text": (_PAIR.replace("@", "json_extract_string"), VARCHAR),
+}
+
+
+def is_set_function(name: str) -> bool:
+    """Whether it gives rows."""
+    return name in _TABLE or name in _WITH_FIELDS or name == "regexp_matches"
+
+
+def resolve_set_function(name: str, types: list[SqlType], position: int | None) -> tuple[SqlType, ...]:
+    """What the arguments are cast to.
+
+    Raises:
+        UndefinedFunction: there is no such function for these types.
+    """
+    if name in _WITH_FIELDS and len(types) == 1:
+        return (JSONB,)
+    if name == "regexp_matches" and len(types) in (2, 3):
+        return (VARCHAR,) * len(types)
+    return _TABLE.resolve(name, types, position).args
+
+
+def set_call(name: str, args: tuple[Expr, ...], position: int | None) -> Call:
+    """The list that holds the function's rows; the arguments have the types that `resolve_set_function` gave."""
+    if name in _WITH_FIELDS:
+        template, value = _WITH_FIELDS[name]
+        return Call(list_of(struct_of(("key", VARCHAR), ("value", value))), name, args, template)
+    if name == "regexp_matches":
+        return _regexp_matches(args, position)
+    found = _TABLE.resolve(name, [a.type for a in args], position)
+    if name != "unnest":
+        return Call(found.returns, name, args, found.function.template)
+    template, element = "{0}", found.returns.element
+    while element is not None and element.name == "list":
+        template, element = f"flatten({template})", element.element
+    assert element is not None
+    return Call(list_of(element), name, args, template)
+
+
+def _regexp_matches(args: tuple[Expr, ...], position: int | None) -> Call:
+    """The captured groups of the first match, with flag `g` of every match; without groups the whole match."""
+    flags = args[2] if len(args) == 3 else Literal(VARCHAR, "")
+    pattern = args[1]
+    if not isinstance(pattern, Literal) or not isinstance(flags, Literal) or pattern.value is None or flags.value is None:
+        raise SqlError("regexp_matches needs a constant pattern and flags", position=position, sqlstate="0A000")
+    text = str(flags.value)
+    if not _FLAGS.fullmatch(text):
+        raise SqlError(f"invalid regular expression option: `{text}`", position=position, sqlstate="2201B")
+    try:
+        groups = re.compile(str(pattern.value)).groups
+    except re.error as error:
+        raise SqlError(f"invalid regular expression: {error}", position=position, sqlstate="2201B") from error
+    options = ", 'i'" if "i" in text else ""
+    parts = [f"regexp_extract_all({{0}}, {{1}}, {n}{options})[i]" for n in (range(1, groups + 1) if groups else (0,))]
+    rows = f"len(regexp_extract_all({{0}}, {{1}}, 0{options}))"
+    count = rows if "g" in text else f"least({rows}, 1)"
+    template = f"list_transform(range(1, {count} + 1), lambda i: [{', '.join(parts)}])"
+    return Call(list_of(list_of(VARCHAR)), f"regexp_matches {text}", args[:2], template)
