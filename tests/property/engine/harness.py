@@ -141,7 +141,8 @@ class Oracle:
     """Plain DuckDB with the same rows, and every query run from scratch."""
 
     def __init__(self) -> None:
-        self._connection = duckdb.connect(config={"threads": 1})
+        # Without statistics: DuckDB 2.0 drops rows of outer joins whose condition it proves false (join_condition_never_true.slt).
+        self._connection = duckdb.connect(config={"threads": 1, "disabled_optimizers": "statistics_propagation"})
 
     def load(self, model: Model) -> None:
         for table in model.tables.values():
