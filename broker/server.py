@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # A produce request of a usual client fits, so that its read does not stop and go.
 _STREAM_LIMIT_BYTES = 1 << 20
 _HOUSEKEEPING_SECONDS = 1.0
+_RETENTION_ROUNDS = 30
 
 
 class Broker:
@@ -152,12 +153,16 @@ class Broker:
             self._connections.discard(task)
 
     async def _keep_house(self, node: Node) -> None:
+        rounds = 0
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             try:
                 node.groups.expire()
                 await node.transactions.abort_expired()
-            except HeadraceError:
+                rounds += 1
+                if rounds % _RETENTION_ROUNDS == 0:
+                    node.topics.retain()
+            except (HeadraceError, OSError):
                 logger.exception("housekeeping failed; tried again later")
 
     def _now_ms(self) -> int:

@@ -159,6 +159,41 @@ class Topics:
         self._describe(folder, topic, partitions)
         self._open_partitions(topic, partitions)
 
+    def alter(self, name: str, config: Mapping[str, str]) -> None:
+        """Give a topic another configuration, durably.
+
+        Raises:
+            Refusal: unknown_topic_or_partition or invalid_config.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            raise Refusal(ErrorCode.unknown_topic_or_partition, f"topic `{name}` does not exist")
+        log_config = self._log_config(config)
+        topic.config = dict(config)
+        self._describe(self._folder / name, topic, len(topic.partitions))
+        for log in topic.partitions:
+            log.config = log_config
+
+    def retain(self) -> None:
+        """Delete what the topics' retention no longer asks for."""
+        for topic in self._topics.values():
+            for log in topic.partitions:
+                log.retain()
+
+    def effective_config(self, topic: Topic) -> dict[str, str]:
+        """Every configuration this broker knows with its value for the topic."""
+        defaults = {
+            "cleanup.policy": "delete",
+            "compression.type": "producer",
+            "max.message.bytes": str(self._settings.max_message_bytes),
+            "message.timestamp.type": "CreateTime",
+            "min.insync.replicas": "1",
+            "retention.bytes": "-1",
+            "retention.ms": "-1",
+            "segment.bytes": str(self._settings.segment_bytes),
+        }
+        return {**defaults, **topic.config}
+
     async def delete(self, name: str) -> None:
         """Delete a topic with its data; its name is free at once.
 
@@ -216,7 +251,10 @@ class Topics:
 
     def _log_config(self, config: Mapping[str, str]) -> LogConfig:
         check_config(config)
+        retention_ms, retention_bytes = (_number(config, name, -1) for name in ("retention.ms", "retention.bytes"))
         return LogConfig(
+            retention_ms=None if retention_ms < 0 else retention_ms,
+            retention_bytes=None if retention_bytes < 0 else retention_bytes,
             segment_bytes=_number(config, "segment.bytes", self._settings.segment_bytes),
             max_message_bytes=_number(config, "max.message.bytes", self._settings.max_message_bytes),
             timestamp_type=cast("TimestampType", config.get("message.timestamp.type", "CreateTime")),  # checked above
@@ -241,8 +279,7 @@ def check_config(config: Mapping[str, str]) -> None:
             raise Refusal(ErrorCode.invalid_config, f"`{name}` cannot be `{value}` on the embedded broker")
 
 
-# Names of Kafka's topic configurations and the values this broker keeps its word for. Nothing is deleted by age or size
-# yet, so only endless retention could be promised; a finite one is a permission to delete, and keeping more honours it.
+# Names of Kafka's topic configurations and the values this broker keeps its word for.
 HONOURED: Mapping[str, Callable[[str], bool]] = {
     "cleanup.policy": lambda value: value == "delete",
     "compression.type": lambda value: value == "producer",

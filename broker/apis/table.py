@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from kio.schema.errors import ErrorCode
 
 from broker.apis import (
+    configs,
     create_topics,
+    delete_records,
     fetch,
     find_coordinator,
     groups,
@@ -72,12 +74,16 @@ APIS: Mapping[int, Api] = {
     API_VERSIONS_KEY: Api("ApiVersions", 0, 3, api_versions, reads_only=True),
     19: Api("CreateTopics", 2, 7, create_topics.create_topics),
     20: Api("DeleteTopics", 1, 6, create_topics.delete_topics),
+    21: Api("DeleteRecords", 0, 2, delete_records.handle),
     22: Api("InitProducerId", 0, 4, init_producer_id.handle),
     24: Api("AddPartitionsToTxn", 0, 3, transactions.add_partitions),
     25: Api("AddOffsetsToTxn", 0, 3, transactions.add_offsets),
     26: Api("EndTxn", 0, 3, transactions.end),
     28: Api("TxnOffsetCommit", 0, 3, transactions.commit_offsets),
+    32: Api("DescribeConfigs", 1, 4, configs.describe_configs, reads_only=True),
     37: Api("CreatePartitions", 0, 3, create_topics.create_partitions),
+    44: Api("IncrementalAlterConfigs", 0, 1, configs.alter_configs),
+    60: Api("DescribeCluster", 0, 1, configs.describe_cluster, reads_only=True),
     42: Api("DeleteGroups", 0, 2, groups.delete_groups),
 }
 

@@ -11,6 +11,7 @@ Readers see nothing that is not durable by the policy, so no reader ever knows m
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,20 @@ from broker.refusal import Refusal
 
 logger = logging.getLogger(__name__)
 
+_START_NAME = "start-offset"
+
 TimestampType = Literal["CreateTime", "LogAppendTime"]
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """What a topic decides about its partitions."""
+    """What a topic decides about its partitions; None keeps records for ever."""
 
     segment_bytes: int
     max_message_bytes: int
     timestamp_type: TimestampType
+    retention_ms: int | None = None
+    retention_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class PartitionLog:
         self._now_ms = now_ms
         self._segments: list[Segment] = []
         self._durable_offset = 0
-        self._retired = False
+        self._start_offset = 0
         self._watchers: dict[Callable[[], None], None] = {}
         self._recover()
 
@@ -79,7 +84,8 @@ class PartitionLog:
 
     @property
     def start_offset(self) -> int:
-        return self._segments[0].base_offset
+        """The first offset that may be read; what lies before it in the same segment was deleted by a client."""
+        return max(self._start_offset, self._segments[0].base_offset)
 
     @property
     def end_offset(self) -> int:
@@ -265,7 +271,8 @@ class PartitionLog:
             found = segment.first_at_or_after(timestamp, self._limit(segment, end))
             if found is not None:
                 position, header = found
-                return first_record_at_or_after(segment.batch_at(position), header, timestamp)
+                time_ms, offset = first_record_at_or_after(segment.batch_at(position), header, timestamp)
+                return time_ms, max(offset, self.start_offset)
         return None
 
     def latest_time(self) -> tuple[int, int] | None:
@@ -273,17 +280,64 @@ class PartitionLog:
         latest = max(segment.max_timestamp for segment in self._segments)
         return None if latest == NO_TIME else self.offset_at(latest, committed=False)
 
+    # -- deleting what is old
+
+    def delete_before(self, offset: int) -> None:
+        """Let the log begin at `offset`, durably; files go when nothing in them can be read any more.
+
+        Raises:
+            Refusal: offset_out_of_range if it lies behind the high watermark.
+            OSError: the disk is full or broken.
+        """
+        if not 0 <= offset <= self.high_watermark:
+            raise Refusal(ErrorCode.offset_out_of_range, f"offset `{offset}` is outside of `0` to `{self.high_watermark}`")
+        if offset <= self.start_offset:
+            return
+        draft = self.folder / (_START_NAME + ".new")
+        with draft.open("w") as file:
+            file.write(str(offset))
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(draft, self.folder / _START_NAME)
+        self._flusher.sync_folder(self.folder)
+        self._start_offset = offset
+        self.producers.forget_before(offset)
+        self._drop_segments()
+
+    def retain(self) -> None:
+        """Delete whole segments that the topic's retention no longer asks for, never what is undecided."""
+        keep_from = self._first_to_keep()
+        if keep_from > self.start_offset:
+            logger.info("records deleted by retention", extra={"path": str(self.folder), "before_offset": keep_from})
+            self.delete_before(keep_from)
+
+    def _first_to_keep(self) -> int:
+        config, stable = self.config, self.last_stable_offset
+        oldest = None if config.retention_ms is None else self._now_ms() - config.retention_ms
+        if oldest is not None and self._active.size_bytes and self._active.max_timestamp < oldest:
+            self._roll()
+        room, keep_from = config.retention_bytes, self.start_offset
+        excess = 0 if room is None else self.size_bytes - room
+        for segment in self._segments[:-1]:
+            expired = oldest is not None and segment.max_timestamp < oldest
+            excess -= segment.size_bytes
+            if not (expired or (room is not None and excess >= 0)) or segment.next_offset > stable:
+                break
+            keep_from = segment.next_offset
+        return keep_from
+
+    def _drop_segments(self) -> None:
+        while len(self._segments) > 1 and self._segments[1].base_offset <= self._start_offset:
+            gone = self._segments.pop(0)
+            gone.remove()
+            self._snapshot_path(gone.base_offset).unlink(missing_ok=True)
+
     # -- opening and closing
 
     def retire(self) -> None:
         """Close the log of a deleted topic, and wake its readers so that they hear of it."""
-        self._retired = True
         self._wake()
         self.close()
-
-    @property
-    def retired(self) -> bool:
-        return self._retired
 
     def close(self) -> None:
         for segment in self._segments:
@@ -293,6 +347,8 @@ class PartitionLog:
         """Open the segments: the last one is checked byte by byte, the others when they are read."""
         bases = sorted(int(path.stem) for path in self.folder.glob("*.log"))
         self._segments = [Segment(self.folder, base) for base in bases or [0]]
+        start = self.folder / _START_NAME
+        self._start_offset = int(start.read_text()) if start.exists() else 0
         first_replayed = self._newest_snapshot()
         for number, segment in enumerate(self._segments):
             last = number + 1 == len(self._segments)
@@ -310,10 +366,11 @@ class PartitionLog:
         # After a kill the last pages may be in memory only, and readers may see them from now on.
         self._flusher.sync_now(self._active.fd)
         self._durable_offset = self.end_offset
+        self._drop_segments()
 
     def _newest_snapshot(self) -> int:
         """Load the newest snapshot of producers that can be trusted; return the number of the segment it begins."""
-        for number in range(len(self._segments) - 1, 0, -1):
+        for number in range(len(self._segments) - 1, -1, -1):
             table = ProducerTable.load(self._snapshot_path(self._segments[number].base_offset))
             if table is not None:
                 self.producers = table

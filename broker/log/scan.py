@@ -1,7 +1,7 @@
 """Walk a stretch of a segment file batch by batch, checking every checksum and finding the way again after damage.
 
 Where a batch is broken, the next valid one is looked for by the five bytes that every batch of ours carries (leader epoch
-0, magic 2), an offset that fits, and its checksum. What lies between is a gap; if nothing valid follows, it is a torn tail.
+0, magic 2), its checksum, and offsets that fit before and behind it. What lies between is a gap; if nothing valid follows, it is a torn tail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CHUNK_BYTES = 1 << 20
 _MARK = b"\x00\x00\x00\x00\x02"
 _MARK_FROM = 12
 # An offset further ahead than this is a false find in random bytes, not the other side of a gap.
-_FARTHEST_OFFSET = 1 << 40
+_FARTHEST = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ class Tail:
 
 
 def scan(fd: int, start: int, end: int, expected_offset: int) -> Iterator[Found | Gap | Tail]:
-    """Yield what lies in `[start, end)` of a file, in order; `expected_offset` is the least that the first batch may have."""
+    """Yield what lies in `[start, end)` of a file, in order; `expected_offset` is that of the first batch."""
     window = _Window(fd, end)
     position = start
     while position < end:
-        found = _valid_batch(window, position, expected_offset)
+        # The base offset lies outside of the checksum; ours follow each other without holes, so it is known.
+        found = _valid_batch(window, position, expected_offset, farthest_offset=expected_offset)
         if found is None:
             found = _resync(window, position + 1, expected_offset)
             if found is None:
@@ -85,14 +86,14 @@ class _Window:
         return self._end
 
 
-def _valid_batch(window: _Window, position: int, expected_offset: int) -> Found | None:
+def _valid_batch(window: _Window, position: int, least_offset: int, farthest_offset: int) -> Found | None:
     view = window.at(position, HEADER_BYTES)
     if len(view) < HEADER_BYTES:
         return None
     header = read_header(view, 0)
     if not is_plausible(header) or position + header.size_bytes > window.end:
         return None
-    if not expected_offset <= header.base_offset < expected_offset + _FARTHEST_OFFSET:
+    if header.leader_epoch != 0 or not least_offset <= header.base_offset <= farthest_offset:
         return None
     view = window.at(position, header.size_bytes)
     if not checksum_holds(view, 0, header):
@@ -105,10 +106,20 @@ def _resync(window: _Window, position: int, expected_offset: int) -> Found | Non
         data = bytes(window.at(position, min(CHUNK_BYTES, window.end - position)))
         mark = data.find(_MARK, _MARK_FROM)
         while mark >= 0:
-            found = _valid_batch(window, position + mark - _MARK_FROM, expected_offset)
-            if found is not None:
+            found = _valid_batch(window, position + mark - _MARK_FROM, expected_offset, expected_offset + _FARTHEST)
+            if found is not None and _is_followed(window, found):
                 return found
             mark = data.find(_MARK, mark + 1)
         # A mark may lie across the border of two chunks, and its batch begins twelve bytes before it.
         position += max(1, len(data) - _MARK_FROM - len(_MARK) + 1)
     return None
+
+
+def _is_followed(window: _Window, found: Found) -> bool:
+    """Say whether the batch behind a gap can be believed: its own offset is not checksummed, so its successor must fit it.
+
+    Believed without proof is the last batch, and one whose successor is damaged.
+    """
+    position = found.position + found.header.size_bytes
+    successor = _valid_batch(window, position, 0, _FARTHEST) if position < window.end else None
+    return successor is None or successor.header.base_offset == found.header.last_offset + 1

@@ -55,9 +55,9 @@ def open_log(tmp_path: Path, flusher: Flusher) -> OpenLog:
     """Open the log of this test's folder; call it again to open it as a restart would."""
 
     def open_it(
-        segment_bytes: int = 1 << 20, timestamp_type: str = "CreateTime", now_ms: Callable[[], int] = lambda: 0
+        segment_bytes: int = 1 << 20, timestamp_type: str = "CreateTime", now_ms: Callable[[], int] = lambda: 0, **more: int
     ) -> PartitionLog:
-        config = LogConfig(segment_bytes, 1 << 20, timestamp_type)  # type: ignore[arg-type]  # the tests give one of the two
+        config = LogConfig(segment_bytes, 1 << 20, timestamp_type, **more)  # type: ignore[arg-type]  # the tests give one of the two
         return PartitionLog(tmp_path, config, flusher, now_ms)
 
     return open_it

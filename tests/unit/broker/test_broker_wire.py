@@ -87,6 +87,10 @@ REQUESTS: dict[int, dict[str, Any]] = {
         "producer_epoch": 0,
         "topics": [{"name": TOPIC, "partitions": [{"partition_index": 0, "committed_offset": 1, "committed_metadata": None}]}],
     },
+    21: {"topics": [{"name": TOPIC, "partitions": [{"partition_index": 0, "offset": 0}]}], "timeout": 1000},
+    32: {"resources": [{"resource_type": 2, "resource_name": TOPIC, "configuration_keys": None}]},
+    44: {"resources": [{"resource_type": 2, "resource_name": TOPIC, "configs": []}], "validate_only": True},
+    60: {"include_cluster_authorized_operations": False},
     42: {"groups_names": ["absent"]},
     37: {"topics": [{"name": TOPIC, "count": 1, "assignments": None}], "timeout": 1000, "validate_only": True},
 }
