@@ -70,6 +70,8 @@ def _filter(node: Filter, needed: set[int]) -> tuple[Node, Mapping]:
 def _aggregate(node: Aggregate, needed: set[int]) -> tuple[Node, Mapping]:
     groups = len(node.groups)
     keep = [i for i in range(len(node.aggregates)) if groups + i in needed]
+    if not groups and not keep:
+        keep = [0]  # its one row must stay
     calls = [node.aggregates[i] for i in keep]
     source, moved = _prune(node.input, _used([*node.groups, *calls]))
     columns = node.columns[:groups] + tuple(node.columns[groups + i] for i in keep)

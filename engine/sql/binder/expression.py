@@ -314,6 +314,10 @@ class ExpressionBinder:
             )
         if is_window_function(call.name):
             raise SqlError(f"window function `{call.name}` requires an OVER clause", position=call.position, sqlstate="42809")
+        if call.name == "grouping":
+            self._check_allowed("grouping operations", node)
+            inner = ExpressionBinder(self._env, self._scope, "GROUPING")
+            return AggregateCall(INT4, "grouping", tuple(inner.bind(arg) for arg in call.arguments))
         if is_set_call(node):
             if self._forbidden_in is not None:
                 raise UnsupportedQuery(

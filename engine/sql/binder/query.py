@@ -15,6 +15,7 @@ from engine.functions.casts import common_type
 from engine.plan.algebra import Aggregate, Filter, Node, OutputColumn, Over, Project, SetOperation, TopN, UnionAll, Values
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.from_clause import bind_from
+from engine.sql.binder.grouping import Keys, aggregate_sets, grouping_sets
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.table_functions import extract_set_values
 from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
@@ -109,6 +110,8 @@ def _with_ctes(query: exp.Expr, environment: Environment) -> Environment:
 def _bind_set_operation(query: exp.SetOperation, environment: Environment) -> Node:
     left = bind_query(query.left, environment).node
     right = bind_query(query.right, environment).node
+    if query.args.get("by_name"):
+        left, right = _corresponding(query, left, right)
     if len(left.columns) != len(right.columns):
         raise SqlError(
             f"each {query.key.upper()} query must have the same number of columns",
@@ -149,6 +152,26 @@ def _bind_set_operation(query: exp.SetOperation, environment: Environment) -> No
     if not distinct:
         raise UnsupportedQuery(f"{kind.upper()} ALL is not supported, as in RisingWave", position=position_of(query))
     return SetOperation(left.columns, "intersect" if kind == "intersect" else "except", left, right)
+
+
+def _corresponding(query: exp.SetOperation, left: Node, right: Node) -> tuple[Node, Node]:
+    """CORRESPONDING [BY (..)]: the columns that both sides name, in the left one's order."""
+    sides = [[c.name for c in side.columns] for side in (left, right)]
+    wanted = [i.name for i in query.args.get("on") or []] or [n for n in sides[0] if n in sides[1]]
+    if not wanted:
+        raise SqlError(
+            "the sides of CORRESPONDING have no column name in common", position=position_of(query.right), sqlstate="42601"
+        )
+    picked = []
+    for side, names in zip((left, right), sides, strict=True):
+        for name in wanted:
+            if names.count(name) != 1:
+                raise UndefinedColumn(
+                    f"column `{name}` of CORRESPONDING must occur once on each side", position=position_of(query.right)
+                )
+        positions = [names.index(name) for name in wanted]
+        picked.append(project(side, [(n, Column(side.columns[p].type, p)) for n, p in zip(wanted, positions, strict=True)]))
+    return picked[0], picked[1]
 
 
 def _distinct(node: Node) -> Node:
@@ -316,25 +339,16 @@ class _SelectBinder:
         excluded = {e.name for e in star.args.get("except_") or star.args.get("except") or []}
         return [(c.name, Column(c.type, c.index)) for c in self._scope.columns if not c.merged and c.name not in excluded]
 
-    def _groups(self, outputs: list[tuple[str, Expr]]) -> list[Expr] | None:
+    def _groups(self, outputs: list[tuple[str, Expr]]) -> list[Keys] | None:
         group = self._select.args.get("group")
-        if group is None:
-            return None
-        if any(group.args.get(kind) for kind in ("grouping_sets", "cube", "rollup")):
-            raise UnsupportedQuery(
-                "GROUPING SETS, ROLLUP and CUBE are not supported yet",
-                position=position_of(group),
-                fix="Write one query a grouping and join them by UNION ALL.",
-            )
-        groups: list[Expr] = []
-        for item in group.expressions:
-            ordinal = _ordinal(item, len(outputs))
-            bound = outputs[ordinal][1] if ordinal is not None else self._group_expression(item, outputs)
-            if any(isinstance(e, (AggregateCall, WindowCall)) for e in walk(bound)):
-                raise GroupingError("aggregate functions are not allowed in GROUP BY", position=position_of(item))
-            if bound not in groups:
-                groups.append(bound)
-        return groups
+        return grouping_sets(group, lambda item: self._group_key(item, outputs)) if group is not None else None
+
+    def _group_key(self, item: exp.Expr, outputs: list[tuple[str, Expr]]) -> Expr:
+        ordinal = _ordinal(item, len(outputs))
+        bound = outputs[ordinal][1] if ordinal is not None else self._group_expression(item, outputs)
+        if any(isinstance(e, (AggregateCall, WindowCall)) for e in walk(bound)):
+            raise GroupingError("aggregate functions are not allowed in GROUP BY", position=position_of(item))
+        return bound
 
     def _group_expression(self, item: exp.Expr, outputs: list[tuple[str, Expr]]) -> Expr:
         try:
@@ -401,17 +415,16 @@ class _SelectBinder:
         return _limit(node, self._select, self._env)
 
     def _aggregate(
-        self, node: Node, groups: list[Expr] | None, exprs: list[Expr], having: Expr | None
+        self, node: Node, sets: list[Keys] | None, exprs: list[Expr], having: Expr | None
     ) -> tuple[Node, list[Expr], Expr | None]:
         everything = exprs + ([having] if having is not None else [])
         calls = list(dict.fromkeys(e for expr in everything for e in walk(expr) if isinstance(e, AggregateCall)))
-        if groups is None and not calls and having is None:
+        if sets is None and not calls and having is None:
             return node, exprs, having
-        groups = groups or []
-        columns = tuple(OutputColumn(_group_name(node, g), g.type) for g in groups)
-        columns += tuple(OutputColumn(call.name, call.type) for call in calls)
+        sets = sets or [()]
         below = node
-        aggregate = Aggregate(columns, node, tuple(groups), tuple(calls))
+        groups = list(dict.fromkeys(key for keys in sets for key in keys))
+        aggregate = aggregate_sets(node, sets, calls, lambda key: _group_name(below, key))
         positions: dict[Expr, int] = {expr: i for i, expr in enumerate([*groups, *calls])}
 
         def to_output(expr: Expr) -> Expr | None:
