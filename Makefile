@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA_DIR ?= .headrace
-# Two workers: the machine that this was measured on has two cores; more of them only wait for each other.
+# Two workers: the machine that this was measured on has two cores; more of them only wait for each other. A file stays on
+# one worker, so that a platform or a Kafka that its tests share is started once.
 WORKERS ?= 2
 
 .PHONY: help setup demo dev test check bench nightly lock format clean
@@ -38,11 +39,11 @@ dev: $(READY) ## Keep everything running until Ctrl-C
 
 test: $(READY) ## Lint, types, layers and all tests but the nightly ones
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not nightly"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not nightly"
 
 check: $(READY) ## What a change must pass before it is shown: ruff, mypy, import-linter, fast tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -q tests/unit
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -q tests/unit
 
 .PHONY: lint
 lint: $(READY)
@@ -55,7 +56,7 @@ bench: $(READY) ## Throughput and latency of the whole chain beside its raw part
 	$(BIN)/python benchmarks/chain.py
 
 nightly: $(READY) ## The long tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m nightly
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m nightly
 
 format: $(READY) ## Format and sort imports
 	$(BIN)/ruff check --fix .

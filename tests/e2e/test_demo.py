@@ -14,8 +14,6 @@ import pytest
 
 from headrace.ports import accepts_connections
 
-pytestmark = pytest.mark.xdist_group("demo")  # one after the other: each starts four processes
-
 TENANT_KEYS = {
     "pipeline", "events_sent", "events_read", "late", "quarantined", "windows_closed", "windows_open", "predictions",
     "prediction_errors", "labels", "accuracy", "baseline_accuracy",

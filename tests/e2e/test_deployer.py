@@ -13,7 +13,7 @@ from pipelines import deployer, folder
 from pipelines.deployer import Applied
 from pipelines.folder import Endpoint, Route
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(200)]
+pytestmark = pytest.mark.timeout(200)
 
 NUMBERS = count(1)
 

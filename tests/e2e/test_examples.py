@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.template import VARIABLES
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(200)]
+pytestmark = pytest.mark.timeout(200)
 
 EXAMPLES = Path(__file__).parents[3] / "shared" / "example"
 

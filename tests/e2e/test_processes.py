@@ -18,8 +18,6 @@ import pytest
 
 from headrace.ports import accepts_connections, free_port
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 HOST = "127.0.0.1"
 FREE = {
     "HEADRACE_KAFKA": f"{HOST}:0",
