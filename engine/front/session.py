@@ -18,6 +18,7 @@ from engine.front.variables import REPORTED, Variables
 from engine.front.writing import CopyTarget, Write, add_generated, bind_write, changes_of, copy_target, table_of_query
 from engine.plan.stream import compile_stream, explain
 from engine.runtime import ddl
+from engine.runtime.alter import alter
 from engine.runtime.engine import Engine
 from engine.runtime.reads import Running
 from engine.session import Field, Prepared, Result
@@ -329,9 +330,10 @@ class EngineSession:
 
     async def _alter(self, statement: Alter, environment: Environment) -> Result:
         del environment
-        raise UnsupportedQuery(
-            f"ALTER ... {statement.action.upper()} is not supported yet", fix="Drop the object and create it anew."
-        )
+        path = self._variables.search_path
+        done = await self._on_writer(lambda: alter(self._engine, statement, self._database, path), flush=True)
+        notices = () if done else (f"nothing to alter in `{statement.name}`, skipping",)
+        return self._done("ALTER_" + statement.kind.upper().replace(" ", "_"), notices)
 
     async def _utility(self, statement: Utility, environment: Environment) -> Result:
         del environment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal as OneOf
@@ -12,6 +11,7 @@ from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import ColumnInfo, Input
+from engine.catalog.text import quote_name
 from engine.connectors.arrow_types import physical_type
 from engine.front.reading import read_sql
 from engine.plan.algebra import Node, OutputColumn, Project, Scan, Values
@@ -24,8 +24,6 @@ from engine.sql.errors import SqlError, UndefinedColumn, UnsupportedQuery
 from engine.sql.expressions import Column, Expr, Literal, render, render_lenient, transform
 from engine.sql.statements import ColumnDefinition, Copy, CreateTable, Delete, Insert, ObjectName, Update
 from engine.sql.types import UNKNOWN, VARCHAR
-
-_PLAIN_NAME = re.compile("[a-z_][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -328,11 +326,6 @@ def table_of_query(statement: CreateTable, bound: BoundQuery) -> CreateTable:
     modes = " APPEND ONLY" if statement.append_only else ""
     text = f"CREATE TABLE {'.'.join(quote_name(part) for part in str(statement.name).split('.'))} ({listed}){modes}"
     return replace(statement, text=text, query=None, columns=columns)
-
-
-def quote_name(name: str) -> str:
-    """An identifier as one has to write it."""
-    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)

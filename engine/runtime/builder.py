@@ -27,6 +27,7 @@ from engine.catalog.objects import (
 from engine.operators.base import Operator
 from engine.operators.leaf import RelationLeaf
 from engine.plan.stream import compile_stream, name_states
+from engine.runtime.alterations import altered
 from engine.sql.binder import bind_query
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn
@@ -166,6 +167,7 @@ def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog
         {k: v for k, v in facts.items() if k in ("max_future_skew_us", "required_columns")},
         _version(statement, columns, primary_key, on_conflict),
     )  # fmt: skip
+    result = altered(result, facts, catalog)
     expression = _watermark_expression(result, catalog) if watermark is not None else None
     return Built(result, None, expression, facts)
 

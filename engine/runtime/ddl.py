@@ -134,13 +134,14 @@ def pin(built: Built, catalog: Catalog) -> Built:
     return replace(built, object=replace(built.object, pins=pins))
 
 
-def _stored_facts(built: Built) -> str:
-    pins = built.object.pins
+def write_facts(facts: Mapping[str, str], pins: Pins) -> str:
+    """What is stored of an object beside its SQL text."""
     shapes = {str(i): [list(column) for column in shape] for i, shape in pins.columns.items()}
-    return json.dumps({**built.facts, "pins": {"names": dict(pins.names), "columns": shapes, "path": list(pins.path)}})
+    return json.dumps({**facts, "pins": {"names": dict(pins.names), "columns": shapes, "path": list(pins.path)}})
 
 
-def _read_facts(text: str) -> tuple[dict[str, str], Pins]:
+def read_facts(text: str) -> tuple[dict[str, str], Pins]:
+    """The facts that `build` asks for, and the pins."""
     facts = json.loads(text)
     stored = facts.pop("pins", {})
     columns = {int(i): tuple((p, name) for p, name in shape) for i, shape in stored.get("columns", {}).items()}
@@ -166,7 +167,7 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
                 created.schema,
                 created.name,
                 created.sql,
-                _stored_facts(built),
+                write_facts(built.facts, built.object.pins),
             ],
         )
         if attached.job is not None:
@@ -263,7 +264,7 @@ def recover(engine: Engine) -> None:
     rows = connection.execute("SELECT id, database, schema, name, sql, facts FROM hr.catalog ORDER BY id").fetchall()
     for object_id, database, schema, name, sql, facts in rows:
         (statement,) = parse(sql)
-        settings, pins = _read_facts(facts)
+        settings, pins = read_facts(facts)
         built = build(statement, Place(object_id, database, schema, name), engine.catalog.pinned(pins), settings)
         built = replace(built, object=replace(built.object, pins=pins))
         attached = _attach(engine, built)
@@ -273,6 +274,8 @@ def recover(engine: Engine) -> None:
 
 def drop(engine: Engine, statement: Drop, database: str, path: tuple[str, ...] = ("public",)) -> bool:
     """Run DROP; False if there was nothing and IF EXISTS was said. Call it through `Engine.submit`."""
+    if statement.kind == "user":
+        return True  # CREATE USER is accepted and remembers nobody: whoever may connect is the owner of everything
     found = _find_to_drop(engine.catalog.seen_from(path), statement, database)
     if found is None:
         return False

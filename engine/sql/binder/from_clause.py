@@ -90,14 +90,25 @@ class _FromBinder:
             found = self._env.catalog.must_find(name, self._env.database)
         self._env.used[found.id] = None
         if isinstance(found, View):
-            node = self._bind_node(_query_of(found), self._env.inside({}))
+            node = self._bind_node(_query_of(found), self._env.of_view(found))
             return _aliased(_renamed(node, list(found.columns), None), item, default=found.name)
         if not isinstance(found, Relation):
             raise UndefinedTable(
                 f"`{found.name}` is a {found.kind}, one cannot select from it", position=name.position, sqlstate="42809"
             )
+        return _aliased(self._scan(found), item, default=found.name)
+
+    def _scan(self, found: Relation) -> Node:
+        """All columns that the relation shows; a view that was created before some of them sees those it knew."""
         columns = tuple(OutputColumn(c.name, c.type) for c in found.visible)
-        return _aliased(Scan(columns, found.id, found.name, _unique(found)), item, default=found.name)
+        scan = Scan(columns, found.id, found.name, _unique(found))
+        known = self._env.known_columns.get(found.id)
+        if known is None or known == found.shape:
+            return scan
+        names = dict(known)
+        kept = [(i, p) for i, (p, _) in enumerate(found.shape) if p in names]
+        columns = tuple(OutputColumn(names[p], scan.columns[i].type) for i, p in kept)
+        return Project(columns, scan, tuple(Column(scan.columns[i].type, i) for i, _ in kept))
 
     def _table_function(self, item: exp.Table, call: exp.Anonymous) -> tuple[Node, Scope]:
         name = str(call.this).upper()
