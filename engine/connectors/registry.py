@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from engine.connectors.base import SinkWriter, SourceReader
 from engine.connectors.blackhole_sink import BlackholeSink
+from engine.connectors.datagen_source import build_datagen_source
 from engine.connectors.iceberg_sink import IcebergSink
 from engine.connectors.json_decode import build_json_decode_sql
 from engine.connectors.json_decode_fast import build_fast_json_decode_sql
 from engine.connectors.kafka_sink import KafkaSink
 from engine.connectors.kafka_source import KafkaSource
+from engine.connectors.nexmark_source import build_nexmark_source
 from engine.connectors.options import must_get_option, refuse_unknown_options
 from engine.connectors.raw_decode import build_bytes_decode_sql, build_csv_decode_sql, csv_delimiter
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
@@ -24,6 +26,12 @@ _T = TypeVar("_T")
 
 SOURCES: Mapping[str, Callable[[Mapping[str, str]], SourceReader]] = {
     "kafka": KafkaSource,
+}
+
+# Sources whose reader gives the declared columns, typed, in place of key, value and headers.
+TYPED_SOURCES: Mapping[str, Callable[[Mapping[str, str], Fields], SourceReader]] = {
+    "datagen": build_datagen_source,
+    "nexmark": build_nexmark_source,
 }
 
 SINKS: Mapping[str, Callable[[uuid.UUID, Mapping[str, str], Fields, Sequence[str], Format | None], SinkWriter]] = {
@@ -41,18 +49,39 @@ _ENCODING_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def build_source(options: Mapping[str, str], shape: Format | None = None) -> SourceReader:
+def build_source(options: Mapping[str, str], shape: Format | None = None, fields: Fields = ()) -> SourceReader:
     """The reader that the WITH options of a source describe; it does nothing before `start`.
 
     Args:
+        fields: the declared columns, for readers that make typed columns.
         shape: FORMAT and ENCODE, which are checked here and used by `build_decode_sql`.
 
     Raises:
         SqlError: the connector, an option or its value is unknown, missing or not supported.
     """
-    reader = _pick(SOURCES, options, "source")(options)
     _read_encoding(shape)
-    return reader
+    if gives_columns(options):
+        return _pick(TYPED_SOURCES, options, "source")(options, fields)
+    return _pick(SOURCES, options, "source", also=TYPED_SOURCES)(options)
+
+
+def gives_columns(options: Mapping[str, str]) -> bool:
+    """Whether the source's reader gives typed columns (`TYPED_SOURCES`), which need no decoding."""
+    return options.get("connector", "").lower() in TYPED_SOURCES
+
+
+def build_typed_sql(relation: str, fields: Fields, *, keep: Mapping[str, str], reason: str = "reason") -> str:
+    """What `build_decode_sql` is for raw records, for rows of a reader that gives typed columns: all of them are good."""
+    raw = {
+        "partition": "partition",
+        "offset": '"offset"',
+        "timestamp": '"timestamp"',
+        "value": "CAST(NULL AS BLOB)",
+        "key": "CAST(NULL AS BLOB)",
+    }
+    kept = [f"{raw.get(name, 'NULL')} AS {alias}" for name, alias in keep.items()]
+    columns = [f'CAST("{name}" AS {type_.duckdb}) AS "{name}"' for name, type_ in fields]
+    return f"SELECT {', '.join([*kept, *columns])}, CAST(NULL AS VARCHAR) AS {reason} FROM {relation}"
 
 
 def build_sink(
@@ -114,8 +143,10 @@ def _read_encoding(shape: Format | None) -> tuple[str, Mapping[str, str]]:
     return encode, shape.options
 
 
-def _pick(connectors: Mapping[str, _T], options: Mapping[str, str], kind: str) -> _T:
+def _pick(connectors: Mapping[str, _T], options: Mapping[str, str], kind: str, also: Iterable[str] = ()) -> _T:
     name = must_get_option(options, "connector", what=f"a {kind}").lower()
     if name not in connectors:
-        raise InvalidParameter(f"there is no {kind} connector `{name}`", fix=f"Use one of {', '.join(sorted(connectors))}.")
+        raise InvalidParameter(
+            f"there is no {kind} connector `{name}`", fix=f"Use one of {', '.join(sorted({*connectors, *also}))}."
+        )
     return connectors[name]

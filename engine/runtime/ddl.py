@@ -20,7 +20,7 @@ from engine.runtime.builder import Built, Place, build
 from engine.runtime.delivery import Delivery
 from engine.runtime.engine import Engine
 from engine.runtime.epoch import Epoch
-from engine.runtime.inputs import ConnectorInput, TableInput
+from engine.runtime.inputs import ConnectorInput, TableInput, source_fields
 from engine.runtime.jobs import Job
 from engine.sql.errors import DependentObjects, DuplicateObject, SqlError
 from engine.sql.parser import parse
@@ -102,7 +102,8 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     job = Job(created, built.root) if built.root is not None else None
     if isinstance(created, Input):
         if created.has_connector:
-            return _Attached(connector=ConnectorInput(created, build_source(created.options, created.format), built.watermark))
+            reader = build_source(created.options, created.format, source_fields(created))
+            return _Attached(connector=ConnectorInput(created, reader, built.watermark))
         return _Attached(table=TableInput(created, built.watermark))
     if isinstance(created, Sink) and job is not None:
         fields = _sink_fields(created, job, engine.catalog.pinned(created.pins))

@@ -19,11 +19,12 @@ from engine.catalog.catalog import QUARANTINE_ID
 from engine.catalog.objects import Input
 from engine.connectors.base import SourceReader
 from engine.connectors.json_decode_fast import DOUBTFUL
-from engine.connectors.registry import build_decode_sql, build_source
+from engine.connectors.registry import build_decode_sql, build_source, build_typed_sql, gives_columns
 from engine.operators.base import Delta, column_list, no_change
 from engine.runtime.epoch import Epoch
 from engine.runtime.table_changes import apply_changes
 from engine.sql.expressions import Expr, render, render_lenient
+from engine.sql.types import SqlType
 
 _NAMES = {
     "partition": "k_partition",
@@ -191,7 +192,7 @@ class ConnectorInput:
 
     def again(self) -> ConnectorInput:
         """A second reader of the same records, from the start up to where this one is."""
-        reader = build_source(self.relation.options, self.relation.format)
+        reader = build_source(self.relation.options, self.relation.format, source_fields(self.relation))
         return ConnectorInput(self.relation, reader, self._watermark, until=dict(self.positions))
 
     @property
@@ -275,13 +276,15 @@ class ConnectorInput:
     def _decode_sql(self, raw: str, *, fast: bool) -> str:
         relation = self.relation
         included = {position: kind for kind, position in relation.include}
-        declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included and c.generated is None]
         required = [part.strip() for part in relation.settings.get("required_columns", "").split(",") if part.strip()]
-        names = {c.name for c in declared}
-        fields = [(c.name, c.type) for c in declared]
-        inner = build_decode_sql(
-            raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES, fast=fast
-        )
+        fields = source_fields(relation)
+        names = {name for name, _ in fields}
+        if gives_columns(relation.options):
+            inner = build_typed_sql(raw, fields, keep=_NAMES)
+        else:
+            inner = build_decode_sql(
+                raw, fields, relation.format, required=[r for r in required if r in names], keep=_NAMES, fast=fast
+            )
         items: list[str] = []
         for i, column in enumerate(relation.columns):
             if column.hidden:
@@ -361,6 +364,13 @@ class ConnectorInput:
 
     def close(self) -> None:
         self.reader.close()
+
+
+def source_fields(relation: Input) -> list[tuple[str, SqlType]]:
+    """The columns that the source itself gives: none that is hidden, generated or of INCLUDE."""
+    included = {position for _, position in relation.include}
+    declared = [c for i, c in enumerate(relation.columns) if not c.hidden and i not in included and c.generated is None]
+    return [(c.name, c.type) for c in declared]
 
 
 def store_positions(
