@@ -16,6 +16,7 @@ import typer
 from core.clock import SystemClock
 from core.errors import UnavailableError
 from core.settings import Settings
+from headrace.config import Loaded
 from headrace.demo.scenario import built_in_routes
 from headrace.platform import Platform, running_platform
 from iceberg.catalog import open_catalog
@@ -29,8 +30,10 @@ CHECK_SECONDS = 0.5
 HEALTH_SECONDS = 60.0  # the API looks for a lost change feed again after at most some seconds
 
 
-def run(settings: Settings, environ: Mapping[str, str], *, with_pipelines: bool, as_json: bool) -> None:
+def run(loaded: Loaded, environ: Mapping[str, str], *, with_pipelines: bool, as_json: bool) -> None:
     """Start all processes, prepare them, print where they listen, and stop them on SIGTERM or Ctrl-C.
+
+    A default port that is taken is replaced by a free one; a port that was asked for is not.
 
     Raises:
         UnavailableError: a process could not be started, or ended too often.
@@ -38,7 +41,8 @@ def run(settings: Settings, environ: Mapping[str, str], *, with_pipelines: bool,
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with running_platform(settings, environ) as platform:
+    flexible = Settings.model_fields.keys() - loaded.origins.keys()
+    with running_platform(loaded.settings, environ, flexible_ports=flexible) as platform:
         if with_pipelines and not stop.is_set():
             prepare(platform)
             await_health(platform)

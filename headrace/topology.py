@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Container
 
 from core.settings import Settings
-from headrace.ports import free_port, parse_address, replace_port
+from headrace.ports import accepts_connections, free_port, parse_address, replace_port
 from headrace.supervisor import ProcessSpec
 
 SERVICES = ("broker", "udf", "engine", "api")
 """In the order of their start: the engine asks the UDF server when a function is created."""
 
 
-def resolve_ports(settings: Settings) -> Settings:
-    """Replace every port 0 by a free one, so that all processes can be told where the others are."""
+PORTS_FILE = "ports.json"
+_ADDRESSES = ("kafka", "database_url", "udf_url", "api_port")
 
-    def resolved(text: str, setting: str) -> str:
-        host, port = parse_address(text, setting=setting)
-        return text if port else replace_port(text, free_port(host))
 
-    return settings.model_copy(
-        update={
-            "kafka": resolved(settings.kafka, "kafka"),
-            "database_url": resolved(settings.database_url, "database_url"),
-            "udf_url": resolved(settings.udf_url, "udf_url"),
-            "api_port": settings.api_port or free_port(settings.api_host),
-        }
-    )
+def resolve_ports(settings: Settings, *, flexible: Container[str] = ()) -> Settings:
+    """Choose every port, so that all processes can be told where the others are.
+
+    A port that was chosen here is remembered in the data folder and taken again, because the objects in the stream
+    database name the broker's and the UDF server's.
+
+    Args:
+        settings: a port 0 takes a free one.
+        flexible: names of settings whose port nobody asked for: if it is taken, a free one will do.
+    """
+    file = settings.data_dir / PORTS_FILE
+    remembered: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    chosen: dict[str, int] = {}
+    update: dict[str, object] = {}
+    for name in _ADDRESSES:
+        value = getattr(settings, name)
+        host, port = (settings.api_host, value) if name == "api_port" else parse_address(value, setting=name)
+        free_choice = port == 0 or (name in flexible and accepts_connections(host, port))
+        if name in remembered and (port == 0 or name in flexible):
+            port = remembered[name]
+        elif free_choice:
+            port = free_port(host)
+        if name in remembered or free_choice:
+            chosen[name] = port
+        update[name] = port if name == "api_port" else replace_port(value, port)
+    if chosen:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
+    return settings.model_copy(update=update)
 
 
 def process_specs(settings: Settings) -> list[ProcessSpec]:

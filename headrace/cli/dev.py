@@ -24,5 +24,5 @@ def dev(
     """
     from headrace.dev import run
 
-    settings = load_settings(context, data_dir=data_dir, api_port=port).settings
-    run(settings, context.obj.environ, with_pipelines=pipelines, as_json=as_json)
+    loaded = load_settings(context, data_dir=data_dir, api_port=port)
+    run(loaded, context.obj.environ, with_pipelines=pipelines, as_json=as_json)

@@ -91,6 +91,7 @@ def run(
     with View(live=None if not as_json else False) as view:
         try:
             with running_platform(settings, environ) as platform:
+                settings = platform.settings
                 view.say("broker, UDF server, engine and API accept connections")
                 _Demo(platform, scenario, summary, view, clock, replay_seconds).run()
         finally:
