@@ -45,6 +45,8 @@ _DEFAULTS = {
     "transaction.timeout.ms": "60000",
     "queue.buffering.max.messages": "200000",
     "reconnect.backoff.max.ms": "1000",
+    # librdkafka would forget its only broker when that is away for a moment, and a transaction would never end.
+    "metadata.recovery.strategy": "none",
 }
 _FORMAT_OPTIONS = ("force_append_only", "timestamptz.handling.mode", "jsonb.handling.mode", "schemas.enable")
 _PERMANENT = {
