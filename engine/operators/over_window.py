@@ -19,7 +19,7 @@ from engine.operators.base import (
     no_change,
     stored_input,
 )
-from engine.plan.batch import render_window
+from engine.plan.batch import render_over
 from engine.sql.expressions import WindowCall, render
 
 
@@ -69,14 +69,9 @@ class OverWindow(Operator):
             on = " AND ".join(f"{render(e, 's')} IS NOT DISTINCT FROM x.k{i}" for i, e in enumerate(self._partition))
             rows = f"(SELECT s.* FROM {rows} AS s SEMI JOIN {touched} AS x ON {on})"
         keys = tuple(f"c{p}" for p in source.key)
-        # RANGE and ranking functions must see the user's ties; the key breaks ties for the others only.
-        calls = [
-            f"{render_window(c, () if c.name in ('rank', 'dense_rank') else keys)} AS c{source.visible + i}"
-            for i, c in enumerate(self._calls)
-        ]
-        items = [*columns(source.visible), *calls]
-        items += [f"c{p} AS c{self._moved[p]}" for p in range(source.visible, len(source.types))]
-        return f"SELECT {', '.join(items)} FROM {rows} AS t"
+        hidden = [f"c{p} AS c{self._moved[p]}" for p in range(source.visible, len(source.types))]
+        computed = render_over(rows, self._calls, [*columns(source.visible), *hidden], source.visible, keys)
+        return f"SELECT {column_list(len(self.types))} FROM ({computed}) AS w"
 
     def details(self) -> str:
         return ", ".join(c.name for c in self._calls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.functions.aggregates import is_aggregate, render_aggregate
 from engine.plan.algebra import (
@@ -51,8 +51,7 @@ def render_node(node: Node, read: ReadScan) -> str:
         return _join(node, read)
     if isinstance(node, Over):
         width = len(node.input.columns)
-        calls = ", ".join(f"{render_window(call)} AS c{width + i}" for i, call in enumerate(node.calls))
-        return f"SELECT *, {calls} FROM ({render_node(node.input, read)}) AS t"
+        return render_over(f"({render_node(node.input, read)})", node.calls, [f"c{i}" for i in range(width)], width)
     if isinstance(node, TopN):
         return _top_n(node, read)
     if isinstance(node, UnionAll):
@@ -80,20 +79,54 @@ def render_grouped(source: str, groups: tuple[Expr, ...], aggregates: tuple[Aggr
     return sql + (f" GROUP BY {', '.join(render(g) for g in groups)}" if groups else "")
 
 
-def render_window(call: WindowCall, tie_break: tuple[str, ...] = ()) -> str:
-    """One window call; `tie_break` columns go behind its ORDER BY.
+def render_over(
+    source: str, calls: Sequence[WindowCall], items: Sequence[str], first: int, tie_break: tuple[str, ...] = ()
+) -> str:
+    """A SELECT of `items` and the calls as c<first> .. over a FROM item with columns c0, c1 ...
+
+    Args:
+        tie_break: columns behind the user's ORDER BY, for calls to which the order of peers matters.
+    """
+    sessions = list(dict.fromkeys((c.partition_by, c.order_by, c.gap) for c in calls if c.gap is not None))
+    for number, (partition, order, gap) in enumerate(sessions):
+        assert gap is not None
+        source = _with_session(source, number, partition, order[0], gap, tie_break)
+    shown = []
+    for index, call in enumerate(calls):
+        session = f"session{sessions.index((call.partition_by, call.order_by, call.gap))}" if call.gap is not None else ""
+        shown.append(f"{render_window(call, tie_break, session)} AS c{first + index}")
+    return f"SELECT {', '.join([*items, *shown])} FROM {source} AS t"
+
+
+def _with_session(
+    source: str, number: int, partition: tuple[Expr, ...], order: OrderKey, gap: Expr, tie_break: tuple[str, ...]
+) -> str:
+    """The rows with the number of their session: a new one begins where the gap or more lies before a row."""
+    by = f"PARTITION BY {', '.join(render(e) for e in partition)} " if partition else ""
+    window = f"{by}ORDER BY {', '.join([render_order(order, render), *tie_break])}"
+    value = render(order.expr)
+    begins = f"CASE WHEN {value} < lag({value}) OVER ({window}) + {render(gap)} THEN 0 ELSE 1 END AS begins"
+    counted = f"sum(begins) OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS session{number}"
+    return f"(SELECT * EXCLUDE (begins), {counted} FROM (SELECT *, {begins} FROM {source} AS t) AS t)"
+
+
+def render_window(call: WindowCall, tie_break: tuple[str, ...] = (), session: str = "") -> str:
+    """One window call; `tie_break` columns go behind its ORDER BY, `session` is the column that parts its sessions.
 
     Without a frame it is, as in RisingWave, the rows up to the current one where there is an ORDER BY (PostgreSQL takes the
     current row's peers too), and otherwise the whole partition.
     """
     over: list[str] = []
-    if call.partition_by:
-        over.append("PARTITION BY " + ", ".join(render(e) for e in call.partition_by))
-    order = [render_order(key, render) for key in call.order_by] + list(tie_break)
+    partition = [render(e) for e in call.partition_by] + ([session] if session else [])
+    if partition:
+        over.append("PARTITION BY " + ", ".join(partition))
+    # Ranks and RANGE must see the user's peers; elsewhere the key says which of them comes first.
+    by_peers = call.name in ("rank", "dense_rank") or call.frame.startswith("RANGE")
+    order = [render_order(key, render) for key in call.order_by] + ([] if by_peers else list(tie_break))
     if order:
         over.append("ORDER BY " + ", ".join(order))
     if call.name not in _RANKING:
-        end = "CURRENT ROW" if call.order_by else "UNBOUNDED FOLLOWING"
+        end = "CURRENT ROW" if call.order_by and not session else "UNBOUNDED FOLLOWING"
         over.append(call.frame or f"ROWS BETWEEN UNBOUNDED PRECEDING AND {end}")
     if is_aggregate(call.name) and call.name not in ("first_value", "last_value"):
         function = render_aggregate(AggregateCall(call.type, call.name, call.args, False, call.filter), render)

@@ -187,6 +187,8 @@ class WindowCall(Expr):
     frame: str = ""
     filter: Expr | None = None
     ignore_nulls: bool = False
+    gap: Expr | None = None
+    """The constant of `SESSION WITH GAP`."""
 
     def children(self) -> tuple[Expr, ...]:
         extra = (self.filter,) if self.filter is not None else ()
@@ -198,7 +200,7 @@ class WindowCall(Expr):
         partition = tuple(rest.pop(0) for _ in self.partition_by)
         order = tuple(OrderKey(rest.pop(0), key.descending, key.nulls_first) for key in self.order_by)
         filter_ = rest.pop(0) if self.filter is not None else None
-        return WindowCall(self.type, self.name, args, partition, order, self.frame, filter_, self.ignore_nulls)
+        return WindowCall(self.type, self.name, args, partition, order, self.frame, filter_, self.ignore_nulls, self.gap)
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from engine.functions.casts import can_cast, can_cast_implicitly, common_type
 from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
-from engine.sql.binder.frames import render_frame
+from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
@@ -71,6 +71,7 @@ class ExpressionBinder:
         self._env = environment
         self._scope = scope
         self._forbidden_in = forbidden_in
+        self.windows: Mapping[str, exp.Window] = {}
 
     def bind(self, node: exp.Expr) -> Expr:
         """Bind one expression."""
@@ -350,12 +351,33 @@ class ExpressionBinder:
         assert call.window is not None
         args = [self.bind(a) for a in call.arguments if not isinstance(a, exp.Star)]
         returns, cast_args = self._window_type(call.name, args, call.position)
-        order_node = call.window.args.get("order")
+        window = self._named_window(call.window)
+        order_node = window.args.get("order")
         order = tuple(self.order_key(o) for o in order_node.expressions) if order_node is not None else ()
-        partition = tuple(self.bind(p) for p in call.window.args.get("partition_by") or [])
+        partition = tuple(self.bind(p) for p in window.args.get("partition_by") or [])
         condition = self.bind_boolean(call.where, "FILTER") if call.where is not None else None
-        frame = render_frame(call.window.args.get("spec"))
-        return WindowCall(returns, call.name, cast_args, partition, order, frame, condition, call.ignore_nulls)
+        if call.distinct:
+            raise UnsupportedQuery("DISTINCT is not implemented for window functions", position=call.position)
+        frame = bind_frame(window.args.get("spec"), order, self.bind)
+        return WindowCall(
+            returns, call.name, cast_args, partition, order, frame.text, condition, call.ignore_nulls, frame.gap
+        )
+
+    def _named_window(self, window: exp.Window) -> exp.Window:
+        """What `OVER w` and `OVER (w ...)` mean, from the WINDOW clause."""
+        base = window.args.get("alias")
+        if base is None:
+            return window
+        found = self.windows.get(base.name)
+        if found is None:
+            raise SqlError(f"window `{base.name}` does not exist", position=position_of(base), sqlstate="42704")
+        found = self._named_window(found)
+        if window.args.get("partition_by") or (window.args.get("order") is not None and found.args.get("order") is not None):
+            raise SqlError(
+                f"cannot override PARTITION BY or ORDER BY of window `{base.name}`", position=position_of(base), sqlstate="42P20"
+            )
+        own = {k: window.args[k] for k in ("order", "spec") if window.args.get(k) is not None}
+        return exp.Window(**{**{k: found.args.get(k) for k in ("partition_by", "order", "spec")}, **own})
 
     def _window_type(self, name: str, args: list[Expr], position: int | None) -> tuple[SqlType, tuple[Expr, ...]]:
         types = [arg.type for arg in args]

@@ -261,6 +261,7 @@ class _SelectBinder:
         select = self._select
         node, self._scope = bind_from(select, self._env, bind_query_node)
         self._binder = ExpressionBinder(self._env, self._scope)
+        self._binder.windows = {w.this.name: w for w in select.args.get("windows") or []}
         where = select.args.get("where")
         if where is not None:
             node = Filter(
