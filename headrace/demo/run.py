@@ -142,11 +142,15 @@ def _in_use(demo_dir: Path) -> bool:
 
 
 def _check_nothing_left(settings: Settings, summary: Summary) -> None:
-    listening = [spec.name for spec in process_specs(settings) if spec.port and accepts_connections(spec.host, spec.port)]
+    specs = process_specs(settings)
+    listening = [spec.name for spec in specs if accepts_connections(spec.host, spec.port)]
     if summary.checks:
-        summary.check(
-            "no process and no port is left behind", not listening, f"still listening: {listening}" if listening else "none"
+        told = (
+            f"still listening: {listening}"
+            if listening
+            else f"ports {', '.join(str(spec.port) for spec in specs)} are free again"
         )
+        summary.check("no process and no port is left behind", not listening, told)
 
 
 @dataclass
