@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -102,7 +103,9 @@ class View:
         if self._last is not None:
             console.print(self._screen(self._last))
         add(console)
-        file.write_text(console.export_svg(title="make demo"), encoding="utf-8")
+        picture = console.export_svg(title="make demo")
+        # Fonts from somebody else's server have no place in a picture that lies in a repository.
+        file.write_text(re.sub(r"@font-face\s*{[^}]*}\s*", "", picture), encoding="utf-8")
 
     def _screen(self, status: Status) -> RenderableType:
         processes = Text("  ").join(
