@@ -111,11 +111,13 @@ class View:
         processes = Text("  ").join(
             Text(f"{name} {state}", style="green" if state == "up" else "bold red") for name, state in status.processes.items()
         )
+        bar = Table.grid()  # a bare progress bar does not end its line
+        bar.add_row(ProgressBar(total=1.0, completed=status.share, width=60))
         return Panel(
             Group(
                 processes,
                 Text(f"{status.phase}   GraphQL frames {status.graphql_frames}"),
-                ProgressBar(total=1.0, completed=status.share, width=60),
+                bar,
                 _table(status.streams),
                 *self._happenings[-HAPPENINGS:],
             ),
