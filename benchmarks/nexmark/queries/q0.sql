@@ -1,0 +1,2 @@
+-- Pass through: what it costs to take events in and keep them.
+SELECT auction, bidder, price, date_time FROM bid
