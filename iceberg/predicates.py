@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import reduce
 
@@ -19,37 +20,35 @@ from pyiceberg.expressions import (
     Reference,
 )
 
-# PyIceberg's predicates are pydantic models whose own __init__ takes (term, value); mypy's plugin sees only the fields.
-
 
 def equals(column: str, value: str | float | datetime) -> BooleanExpression:
     """The column has the value."""
-    return EqualTo(Reference(column), value)  # type: ignore[call-arg, misc]
+    return _predicate(EqualTo, column, value)
 
 
 def at_least(column: str, value: str | float | datetime) -> BooleanExpression:
     """The column is the value or greater."""
-    return GreaterThanOrEqual(Reference(column), value)  # type: ignore[call-arg, misc]
+    return _predicate(GreaterThanOrEqual, column, value)
 
 
 def at_most(column: str, value: str | float | datetime) -> BooleanExpression:
     """The column is the value or less."""
-    return LessThanOrEqual(Reference(column), value)  # type: ignore[call-arg, misc]
+    return _predicate(LessThanOrEqual, column, value)
 
 
 def less_than(column: str, value: str | float | datetime) -> BooleanExpression:
     """The column is less than the value."""
-    return LessThan(Reference(column), value)  # type: ignore[call-arg, misc]
+    return _predicate(LessThan, column, value)
 
 
 def greater_than(column: str, value: str | float | datetime) -> BooleanExpression:
     """The column is greater than the value."""
-    return GreaterThan(Reference(column), value)  # type: ignore[call-arg, misc]
+    return _predicate(GreaterThan, column, value)
 
 
 def is_null(column: str) -> BooleanExpression:
     """The column has no value."""
-    return IsNull(Reference(column))  # type: ignore[call-arg, misc]
+    return _predicate(IsNull, column)
 
 
 def one_of(first: BooleanExpression, *others: BooleanExpression) -> BooleanExpression:
@@ -61,3 +60,8 @@ def all_of(*parts: BooleanExpression) -> BooleanExpression:
     """All parts hold; without parts every row does."""
     everything: BooleanExpression = AlwaysTrue()
     return reduce(And, parts, everything)
+
+
+def _predicate(kind: Callable[..., BooleanExpression], column: str, *values: str | float | datetime) -> BooleanExpression:
+    """PyIceberg's predicates are pydantic models whose own __init__ takes (term, value); mypy's plugin sees only the fields."""
+    return kind(Reference(column), *values)
