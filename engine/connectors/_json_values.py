@@ -82,8 +82,10 @@ def _float(value: str, type_: SqlType, _mode: str) -> str:
     return f"CASE WHEN {_kind(value)} IN {_NUMBERS} AND isfinite({number}) THEN {number} WHEN {_kind(value)} = 'VARCHAR' THEN {number} END"
 
 
-def _numeric(value: str, type_: SqlType, _mode: str) -> str:
-    return f"CASE WHEN {_kind(value)} IN ('UBIGINT', 'BIGINT', 'DOUBLE', 'VARCHAR') THEN TRY_CAST({_text(value)} AS {type_.duckdb}) END"
+def _numeric(value: str, _type: SqlType, _mode: str) -> str:
+    return (
+        f"CASE WHEN {_kind(value)} IN ('UBIGINT', 'BIGINT', 'DOUBLE', 'VARCHAR') THEN TRY(hr_numeric_finite({_text(value)})) END"
+    )
 
 
 def _varchar(value: str, _type: SqlType, _mode: str) -> str:

@@ -13,7 +13,7 @@ _PHYSICAL = {
     "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "serial": pa.int64(), "float4": pa.float32(),
     "float8": pa.float64(), "varchar": pa.string(), "unknown": pa.string(), "bytea": pa.binary(), "date": pa.date32(),
     "time": pa.time64("us"), "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us"),
-    "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.decimal128(38, 18),
+    "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.decimal128(38, 0),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from engine.connectors.arrow_types import nested_type, rebuild
 from engine.connectors.operations import keep_insertions
 from engine.connectors.options import must_get_option, parse_bool, parse_choice, parse_int, refuse_unknown_options
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
+from engine.sql.numeric_arrow import numeric_decimals
 from engine.sql.types import SqlType
 from iceberg.catalog import ensure_namespace, open_catalog
 from iceberg.sink import ExactlyOnceTable
@@ -137,6 +138,8 @@ def _lake_type(name: str, type_: SqlType) -> pa.DataType:
 def _to_lake(array: pa.Array, type_: SqlType) -> pa.Array:
     """Physical scalars as the lake's; a naive `timestamptz` is UTC and gets its zone."""
     try:
+        if type_.name == "numeric":
+            return pa.array(numeric_decimals(array), _SCALARS["numeric"])
         return array.cast(_SCALARS[type_.name])
     except pa.ArrowInvalid as error:
         raise InvalidInputError(f"a value of type {type_.sql} does not fit: {error}", where="iceberg sink") from error

@@ -147,7 +147,8 @@ def _fast_integer(field: str, _mode: str, type_: SqlType) -> str:
 
 
 def _fast_numeric(field: str, _mode: str, type_: SqlType) -> str:
-    return f"TRY_CAST({field}::VARCHAR AS {type_.duckdb})"
+    del type_
+    return f"TRY(hr_numeric_finite({field}::VARCHAR))"
 
 
 def _fast_bool(field: str, _mode: str, _type: SqlType) -> str:

@@ -108,7 +108,7 @@ def _read(field: str, type_: SqlType, mode: str) -> _Reading:
         value = f"TRY_CAST({text} AS {type_.duckdb})"
         return _Reading("JSON", value, f"{text} <> {value}::VARCHAR")
     if type_.name == "numeric":
-        return _Reading("JSON", f"TRY_CAST({text} AS {type_.duckdb})")
+        return _Reading("JSON", f"TRY(hr_numeric_finite({text}))")
     if type_.name == "bool":
         return _Reading("JSON", f"CASE {text} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END")
     if type_.name in ("varchar", "unknown"):

@@ -14,12 +14,13 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.sql.numeric import to_text
+from engine.sql.numeric_arrow import numeric_keys
 from engine.sql.types import SqlType
 
 TIMESTAMPTZ_MODES = ("utc_string", "utc_without_suffix", "micro", "milli")
@@ -78,12 +79,6 @@ class JsonEncoder:
 
 
 _Leaf = Callable[[pa.Array], list[Any]]
-
-
-def plain_decimal(value: Decimal) -> str:
-    """All digits, no exponent, no trailing zeros after the point (the stored scale of 18 is not the value's own)."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -147,7 +142,7 @@ _JSONB: Mapping[str, _Leaf] = {"string": _as_is, "dynamic": _each(json.loads)}
 _LEAVES: dict[str, _Leaf] = {
     **dict.fromkeys(("bool", "int2", "int4", "int8", "serial", "varchar", "unknown"), _as_is),
     **dict.fromkeys(("float4", "float8"), _floats),
-    "numeric": _each(plain_decimal),
+    "numeric": lambda array: [None if key is None else to_text(key) for key in numeric_keys(array)],
     "bytea": _each(lambda value: base64.b64encode(value).decode()),
     "timestamp": _integers(_MICROS, lambda micros: micros // 1000),
     "date": _days,

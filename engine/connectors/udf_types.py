@@ -10,7 +10,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from engine.connectors.arrow_types import physical_type, rebuild
-from engine.connectors.json_encode import plain_decimal
+from engine.sql.numeric import parse_numeric, to_text
+from engine.sql.numeric_arrow import key_array, numeric_keys
 from engine.sql.types import SqlType
 
 _EXTENSION_KEY = b"ARROW:extension:name"
@@ -72,9 +73,11 @@ def _leaf_to_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
 def _leaf_from_protocol(array: pa.Array, type_: SqlType) -> pa.Array:
     if type_.name == "timestamptz":
         return array.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    if type_.name == "numeric":
+        return key_array(None if text is None else parse_numeric(text) for text in array.to_pylist())
     return array.cast(physical_type(type_))
 
 
 def _plain_decimal_text(array: pa.Array) -> pa.Array:
     """Decimals as plain text. Arrow would write small ones with an exponent; decimals do not travel in bulk."""
-    return pa.array([None if value is None else plain_decimal(value) for value in array.to_pylist()], pa.string())
+    return pa.array([None if key is None else to_text(key) for key in numeric_keys(array)], pa.string())

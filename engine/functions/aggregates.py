@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.functions.json import json_of
 from engine.functions.registry import FunctionTable
 from engine.sql.errors import UndefinedFunction
-from engine.sql.expressions import AggregateCall, Expr, render_order
+from engine.sql.expressions import AggregateCall, Expr, expand_template, render_order
 from engine.sql.types import SqlType
 
 Maintenance = Literal["count", "sum", "avg", "extreme", "recompute"]
@@ -40,37 +41,72 @@ _ORDERED = (
 )
 
 
+_WHOLE = "hr_numeric_whole({0})"
+_PARTS = (
+    "CAST({sum(" + _WHOLE + ")} AS HUGEINT), CAST({sum(hr_numeric_fraction({0}))} AS HUGEINT), CAST({max({0} & 31)} AS HUGEINT)"
+)
+_INT_PARTS = "CAST({sum({0})} AS HUGEINT), 0, 0"
+
+
 def _declare() -> None:
+    """A template has one `{function(arguments)}` for each of DuckDB's aggregates in it; `{0}` inside is an argument."""
     t = _TABLE
-    t.add("count", "-> int8", "count(*)")
-    t.add("count", "any -> int8", "count({0})")
-    t.add("sum", "int2 -> int8", "CAST({sum} AS BIGINT)")
-    t.add("sum", "int4 -> int8", "CAST({sum} AS BIGINT)")
-    t.add("sum", "int8 -> numeric", "CAST({sum} AS DECIMAL(38,18))")
-    t.add("sum", "numeric -> numeric", "{sum}")
-    t.add("sum", "float4 -> float4", "CAST({sum} AS FLOAT)")
-    t.add("sum", "float8 -> float8", "{sum}")
-    t.add("sum", "interval -> interval", "{sum}")
-    t.add("avg", "int8 -> numeric", "CAST({avg} AS DECIMAL(38,18))")
-    t.add("avg", "numeric -> numeric", "CAST({avg} AS DECIMAL(38,18))")
-    t.add("avg", "float8 -> float8", "{avg}")
+    t.add("count", "-> int8", "{count(*)}")
+    t.add("count", "any -> int8", "{count({0})}")
+    for name in ("int2", "int4"):
+        t.add("sum", f"{name} -> int8", "CAST({sum({0})} AS BIGINT)")
+    t.add("sum", "int8 -> numeric", f"hr_numeric_sum({_INT_PARTS})")
+    t.add("sum", "numeric -> numeric", f"hr_numeric_sum({_PARTS})")
+    t.add("sum", "float4 -> float4", "CAST({sum({0})} AS FLOAT)")
+    t.add("sum", "float8 -> float8", "{sum({0})}")
+    t.add("sum", "interval -> interval", "{sum({0})}")
+    for name in ("int2", "int4", "int8"):
+        t.add("avg", f"{name} -> numeric", f"hr_numeric_avg({_INT_PARTS}, {{count({{0}})}})")
+    t.add("avg", "numeric -> numeric", f"hr_numeric_avg({_PARTS}, {{count({{0}})}})")
+    t.add("avg", "float4 -> float8", "{avg({0})}")
+    t.add("avg", "float8 -> float8", "{avg({0})}")
+    t.add("avg", "interval -> interval", "({sum({0})} / {count({0})})")
     for name in ("min", "max"):
         for type_ in _ORDERED:
-            t.add(name, f"{type_} -> {type_}", f"{{{name}}}")
+            t.add(name, f"{type_} -> {type_}", f"{{{name}({{0}})}}")
     for name in ("stddev_samp", "stddev_pop", "var_samp", "var_pop"):
-        t.add(name, "float8 -> float8", f"{{{name}}}")
-        t.add(name, "numeric -> numeric", f"CAST({{{name}}} AS DECIMAL(38,18))")
+        flags = f"{'samp' in name}, {'stddev' in name}".lower()
+        for type_ in ("int2", "int4", "int8"):
+            squares = "CAST({sum(CAST({0} AS HUGEINT) * CAST({0} AS HUGEINT))} AS HUGEINT)"
+            sums = f"CAST({{count({{0}})}} AS HUGEINT), hr_numeric_sum({_INT_PARTS}), hr_numeric_from_int({squares})"
+            t.add(name, f"{type_} -> numeric", f"hr_numeric_variance({sums}, {flags})")
+        values = "{list({0}) FILTER (WHERE {0} IS NOT NULL)}"
+        squared = f"hr_numeric_sum_list(list_transform({values}, lambda x: hr_numeric_multiply(x, x)))"
+        sums = f"CAST({{count({{0}})}} AS HUGEINT), hr_numeric_sum_list({values}), {squared}"
+        t.add(name, "numeric -> numeric", f"hr_numeric_variance({sums}, {flags})")
+        t.add(name, "float8 -> float8", f"{{{name}({{0}})}}")
     for name in ("bool_and", "bool_or"):
-        t.add(name, "bool -> bool", f"{{{name}}}")
+        t.add(name, "bool -> bool", f"{{{name}({{0}})}}")
     for name in ("bit_and", "bit_or", "bit_xor"):
         for type_ in ("int2", "int4", "int8"):
-            t.add(name, f"{type_} -> {type_}", f"{{{name}}}")
-    t.add("string_agg", "varchar, varchar -> varchar", "{string_agg}")
-    t.add("array_agg", "anyelement -> anyarray", "{list}")
-    t.add("jsonb_agg", "any -> jsonb", "to_json({list})")
-    t.add("first_value", "anyelement -> anyelement", "{first}")
-    t.add("last_value", "anyelement -> anyelement", "{last}")
-    t.add("approx_count_distinct", "any -> int8", "{approx_count_distinct}")
+            t.add(name, f"{type_} -> {type_}", f"{{{name}({{0}})}}")
+    t.add("string_agg", "varchar, varchar -> varchar", "{string_agg({0}, {1})}")
+    t.add("string_agg", "bytea, bytea -> bytea", "unhex(array_to_string({list(hex({0}))}, {max(hex({1}))}))")
+    t.add("array_agg", "anyelement -> anyarray", "{list({0})}")
+    t.add("jsonb_agg", "any -> jsonb", _jsonb_agg)
+    t.add("jsonb_object_agg", "varchar, any -> jsonb", _jsonb_object_agg)
+    for name, function in (("first_value", "first"), ("last_value", "last")):
+        t.add(name, "anyelement -> anyelement", f"{{{function}({{0}})}}")
+    t.add("approx_count_distinct", "any -> int8", "{approx_count_distinct({0})}")
+    # The ordered-set aggregates: the argument in parentheses first, then the key of WITHIN GROUP.
+    t.add("mode", "anyelement -> anyelement", "{mode({0})}")
+    t.add("percentile_cont", "float8, float8 -> float8", "{quantile_cont({1}, {0})}")
+    t.add("percentile_disc", "float8, anyelement -> anyelement", "{quantile_disc({1}, {0})}")
+    t.add("approx_percentile", "float8, float8 -> float8", "{approx_quantile({1}, {0})}")
+    t.add("approx_percentile", "float8, float8, float8 -> float8", "{approx_quantile({2}, {0})}")
+
+
+def _jsonb_agg(types: tuple[SqlType, ...]) -> str:
+    return f"CAST(hr_json_array({{list({json_of('{0}', types[0])})}}) AS JSON)"
+
+
+def _jsonb_object_agg(types: tuple[SqlType, ...]) -> str:
+    return f"CAST(hr_json_object({{list({{0}})}}, {{list({json_of('{1}', types[1])})}}) AS JSON)"
 
 
 _declare()
@@ -120,17 +156,52 @@ def maintenance_of(call: AggregateCall) -> Maintenance:
     return "recompute"
 
 
-def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str]) -> str:
-    """DuckDB SQL of one aggregate over the rows of a group."""
+def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str], over: str = "") -> str:
+    """DuckDB SQL of one aggregate over the rows of a group.
+
+    Args:
+        over: the OVER clause, when it is used as a window function.
+    """
     args = [render_expr(arg) for arg in call.args]
     distinct = "DISTINCT " if call.distinct else ""
     order = " ORDER BY " + ", ".join(render_order(key, render_expr) for key in call.order_by) if call.order_by else ""
-    filter_ = f" FILTER (WHERE {render_expr(call.filter)})" if call.filter is not None else ""
-    template = _TABLE.resolve(call.name, [arg.type for arg in call.args]).function.template
-    if not call.args:
-        return template + filter_
-    if template == "count({0})":
-        return f"count({distinct}{args[0]}){filter_}"
-    head, _, rest = template.partition("{")
-    inner, _, tail = rest.partition("}")
-    return f"{head}{inner}({distinct}{', '.join(args)}{order}){filter_}{tail}"
+    suffix = f" FILTER (WHERE {render_expr(call.filter)})" if call.filter is not None else ""
+    suffix += f" OVER ({over})" if over else ""
+    types = [arg.type for arg in call.args]
+    if call.distinct and call.name in ("sum", "avg") and types[0].name == "numeric":
+        return f"hr_numeric_{call.name}_list(list(DISTINCT hr_numeric_normalize({args[0]})){suffix})"
+    template = _TABLE.resolve(call.name, types).function.template
+    return _expand(template, args, distinct, order, suffix)
+
+
+def _expand(template: str, args: list[str], distinct: str, order: str, suffix: str) -> str:
+    """Put each aggregate of a template together with DISTINCT, ORDER BY, FILTER and OVER."""
+    out: list[str] = []
+    at = 0
+    while at < len(template):
+        if template[at] != "{":
+            out.append(template[at])
+            at += 1
+            continue
+        end = _closing(template, at)
+        inner = template[at + 1 : end]
+        name, _, rest = inner.partition("(")
+        if inner.isdigit():
+            out.append(args[int(inner)])
+        else:
+            body, _, own_filter = rest.rpartition(" FILTER ") if " FILTER " in rest else (rest, "", "")
+            body = expand_template(body.removesuffix(")"), args)
+            own = f" FILTER {expand_template(own_filter, args)}" if own_filter and " FILTER " not in suffix else ""
+            keyword = "" if body == "*" else distinct
+            out.append(f"{name}({keyword}{body}{'' if body == '*' else order}){own}{suffix}")
+        at = end + 1
+    return "".join(out)
+
+
+def _closing(template: str, start: int) -> int:
+    depth = 0
+    for at in range(start, len(template)):
+        depth += {"{": 1, "}": -1}.get(template[at], 0)
+        if not depth:
+            return at
+    raise AssertionError(f"a brace is not closed in {template}")

@@ -1,14 +1,16 @@
 """Built-in functions: a name, argument types, a result type and a DuckDB template, found as PostgreSQL finds them.
 
 A signature is written as text, `"varchar, int4 -> varchar"`. A type name ending in `...` may repeat. `any` stands for every
-type, `anyelement` and `anyarray` for one element type and its list; the result may use the same words.
+type, `anytext` for every type, turned into its text, `anyelement` and `anyarray` for one element type and its list; the result
+may use the same words.
 
 Source of the resolution rules: PostgreSQL documentation, chapter 10 (type conversion).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from engine.functions.casts import can_cast_implicitly, common_type
 from engine.sql.errors import UndefinedFunction
@@ -19,6 +21,11 @@ _ANY = SqlType("any")
 _ANYELEMENT = SqlType("anyelement")
 _ANYARRAY = SqlType("anyarray")
 _POLYMORPHIC = {"any": _ANY, "anyelement": _ANYELEMENT, "anyarray": _ANYARRAY}
+_ANYTEXT = SqlType("anytext")
+_ANYSTRUCT = SqlType("anystruct")
+_POLYMORPHIC |= {"anytext": _ANYTEXT, "anystruct": _ANYSTRUCT}
+Template = str | Callable[[tuple[SqlType, ...]], str]
+"""DuckDB SQL with one `{i}` an argument, or a function that writes it for the actual argument types."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Function:
     returns: SqlType
     template: str
     volatile: bool = False
+    write: Callable[[tuple[SqlType, ...]], str] | None = None
+    """Writes the template once the argument types are known; then `template` is empty."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,13 @@ class FunctionTable:
     def __init__(self) -> None:
         self._overloads: dict[str, list[Function]] = {}
 
-    def add(self, name: str, signature: str, template: str, *, volatile: bool = False) -> None:
+    def add(self, name: str, signature: str, template: Template, *, volatile: bool = False) -> None:
         arguments, _, returns = signature.partition("->")
         names = [part.strip() for part in arguments.split(",") if part.strip()]
         variadic = bool(names) and names[-1].endswith("...")
         args = tuple(_parse_type(part.removesuffix("...")) for part in names)
-        function = Function(name, args, variadic, _parse_type(returns.strip()), template, volatile)
+        text, write = (template, None) if isinstance(template, str) else ("", template)
+        function = Function(name, args, variadic, _parse_type(returns.strip()), text, volatile, write)
         self._overloads.setdefault(name, []).append(function)
 
     def __contains__(self, name: str) -> bool:
@@ -68,19 +78,27 @@ class FunctionTable:
         Raises:
             UndefinedFunction: no overload takes them.
         """
-        best: tuple[tuple[int, int], Resolved] | None = None
+        best: tuple[tuple[int, int, int, int], Resolved] | None = None
         for order, function in enumerate(self._overloads.get(name, [])):
             resolved = _match(function, types)
             if resolved is None:
                 continue
-            cost = sum(_cast_cost(a, b) for a, b in zip(types, resolved.args, strict=True))
-            if best is None or (cost, order) < best[0]:
-                best = ((cost, order), resolved)
+            pairs = list(zip(types, resolved.args, strict=True))
+            # Most exact matches, then most preferred types (float8) where a cast is needed, then the nearest types.
+            exact = sum(a == b for a, b in pairs)
+            preferred = sum(a != b and a != UNKNOWN and b.name == "float8" for a, b in pairs)
+            cost = (-exact, -preferred, sum(_cast_cost(a, b) for a, b in pairs), order)
+            if best is None or cost < best[0]:
+                best = (cost, resolved)
         if best is None:
             shown = ", ".join(type_.sql for type_ in types)
             fix = f"Known: {', '.join(_show(f) for f in self._overloads[name])}." if name in self._overloads else None
             raise UndefinedFunction(f"function `{name}({shown})` does not exist", position=position, fix=fix)
-        return best[1]
+        resolved = best[1]
+        if resolved.function.write is not None:
+            written = replace(resolved.function, template=resolved.function.write(resolved.args), write=None)
+            return replace(resolved, function=written)
+        return resolved
 
 
 def _parse_type(name: str) -> SqlType:
@@ -113,7 +131,9 @@ def _match(function: Function, types: list[SqlType]) -> Resolved | None:
     args: list[SqlType] = []
     for want, actual in zip(formal, types, strict=True):
         target = _substitute(want, element, actual)
-        if not can_cast_implicitly(actual, target):
+        if want == _ANYSTRUCT and actual.name != "struct":
+            return None
+        if want != _ANYTEXT and not can_cast_implicitly(actual, target):
             return None
         args.append(target)
     returns = _substitute(function.returns, element, args[0] if args else VARCHAR)
@@ -121,7 +141,9 @@ def _match(function: Function, types: list[SqlType]) -> Resolved | None:
 
 
 def _substitute(type_: SqlType, element: SqlType | None, actual: SqlType) -> SqlType:
-    if type_ == _ANY:
+    if type_ == _ANYTEXT:
+        return VARCHAR
+    if type_ in (_ANY, _ANYSTRUCT):
         return VARCHAR if actual == UNKNOWN else actual
     if type_ == _ANYELEMENT:
         return element or VARCHAR

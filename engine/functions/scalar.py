@@ -6,15 +6,17 @@ otherwise. Source: RisingWave documentation, "SQL functions and operators"; Post
 
 from __future__ import annotations
 
+from engine.functions import numerics
 from engine.functions.registry import FunctionTable
 
-_NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
+_NUMBERS = ("int2", "int4", "int8", "float4", "float8")
 _INTEGERS = ("int2", "int4", "int8")
 _ORDERED = (*_NUMBERS, "varchar", "bool", "bytea", "date", "time", "timestamp", "timestamptz", "interval")
 
 
 def build_scalar_functions() -> FunctionTable:
     table = FunctionTable()
+    numerics.declare(table)
     for add_family in (_arithmetic, _comparison, _strings, _mathematics, _times, _json, _arrays, _conditional, _binary):
         add_family(table)
     return table
@@ -25,22 +27,9 @@ def _arithmetic(t: FunctionTable) -> None:
         cast = {"int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "float4": "FLOAT", "float8": "DOUBLE"}.get(number)
         for sign in ("+", "-"):
             t.add(sign, f"{number}, {number} -> {number}", f"({{0}} {sign} {{1}})")
-        if number == "numeric":
-            # The product of two DECIMAL(38,18) would need scale 36, so it is computed in halves of the scale.
-            t.add(
-                "*",
-                "numeric, numeric -> numeric",
-                "CAST(CAST({0} AS DECIMAL(38,9)) * CAST({1} AS DECIMAL(38,9)) AS DECIMAL(38,18))",
-            )
-            t.add(
-                "/",
-                "numeric, numeric -> numeric",
-                "CAST(CAST({0} AS DOUBLE) / nullif(CAST({1} AS DOUBLE), 0) AS DECIMAL(38,18))",
-            )
-        else:
-            t.add("*", f"{number}, {number} -> {number}", "({0} * {1})")
-            quotient = f"CAST({{0}} // {{1}} AS {cast})" if number in _INTEGERS else "({0} / nullif({1}, 0))"
-            t.add("/", f"{number}, {number} -> {number}", quotient)
+        t.add("*", f"{number}, {number} -> {number}", "({0} * {1})")
+        quotient = f"CAST({{0}} // {{1}} AS {cast})" if number in _INTEGERS else "({0} / nullif({1}, 0))"
+        t.add("/", f"{number}, {number} -> {number}", quotient)
         t.add("%", f"{number}, {number} -> {number}", "({0} % {1})")
         t.add("neg", f"{number} -> {number}", "(-{0})")
         t.add("abs", f"{number} -> {number}", "abs({0})")
@@ -119,13 +108,10 @@ def _mathematics(t: FunctionTable) -> None:
         t.add(name, "float8 -> float8", f"{name}({{0}})")
     for name in ("floor", "ceil", "trunc"):
         t.add(name, "float8 -> float8", f"{name}({{0}})")
-        t.add(name, "numeric -> numeric", f"CAST({name}({{0}}) AS DECIMAL(38,18))")
     t.add("ceiling", "float8 -> float8", "ceil({0})")
     t.add("log", "float8 -> float8", "log10({0})")
     t.add("sign", "float8 -> float8", "CAST(sign({0}) AS DOUBLE)")
     t.add("round", "float8 -> float8", "round_even({0}, 0)")
-    t.add("round", "numeric -> numeric", "CAST(round({0}, 0) AS DECIMAL(38,18))")
-    t.add("round", "numeric, int4 -> numeric", "CAST(round({0}, {1}) AS DECIMAL(38,18))")
     for name in ("pow", "power", "atan2"):
         t.add(name, "float8, float8 -> float8", f"{name if name != 'power' else 'pow'}({{0}}, {{1}})")
     t.add("mod", "int8, int8 -> int8", "({0} % {1})")
@@ -145,11 +131,11 @@ def _times(t: FunctionTable) -> None:
         t.add("+", f"interval, {type_} -> {type_}", "({0} + {1})")
         t.add("-", f"{type_}, {type_} -> interval", "({0} - {1})")
         t.add("date_trunc", f"varchar, {type_} -> {type_}", "CAST(date_trunc({0}, {1}) AS TIMESTAMP)")
-        t.add("extract", f"varchar, {type_} -> numeric", "CAST(date_part({0}, {1}) AS DECIMAL(38,18))")
+        t.add("extract", f"varchar, {type_} -> numeric", "hr_numeric_from_float(date_part({0}, {1}))")
         t.add("date_part", f"varchar, {type_} -> float8", "CAST(date_part({0}, {1}) AS DOUBLE)")
         t.add("to_char", f"{type_}, varchar -> varchar", "strftime({0}, {1})")
-    t.add("extract", "varchar, date -> numeric", "CAST(date_part({0}, {1}) AS DECIMAL(38,18))")
-    t.add("extract", "varchar, interval -> numeric", "CAST(date_part({0}, {1}) AS DECIMAL(38,18))")
+    t.add("extract", "varchar, date -> numeric", "hr_numeric_from_float(date_part({0}, {1}))")
+    t.add("extract", "varchar, interval -> numeric", "hr_numeric_from_float(date_part({0}, {1}))")
     t.add("date_part", "varchar, date -> float8", "CAST(date_part({0}, {1}) AS DOUBLE)")
     t.add("-", "date, date -> int4", "CAST({0} - {1} AS INTEGER)")
     t.add("*", "interval, float8 -> interval", "({0} * {1})")

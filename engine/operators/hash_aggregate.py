@@ -14,8 +14,6 @@ from engine.operators.base import Delta, EpochContext, Operator, StateTable, col
 from engine.sql.expressions import AggregateCall, Expr, render_lenient
 from engine.sql.types import SqlType
 
-_SUM_TYPE = {"int2": "HUGEINT", "int4": "HUGEINT", "int8": "HUGEINT", "numeric": "DECIMAL(38,18)"}
-
 
 @dataclass(frozen=True)
 class _Partial:
@@ -70,20 +68,29 @@ class HashAggregate(Operator):
             )
             self._finals.append(f"p{first}")
             return
-        total = _SUM_TYPE[call.args[0].type.name]
-        self._partials.append(_Partial(total, f"coalesce(sum(CAST({value} AS {total}) * d){condition}, 0)", "{0} + {1}", "0"))
+        numeric = call.args[0].type.name == "numeric"
+        sums = [f"hr_numeric_whole({value})", f"hr_numeric_fraction({value})"] if numeric else [value]
+        for part in sums:
+            self._partials.append(
+                _Partial("HUGEINT", f"coalesce(sum(CAST({part} AS HUGEINT) * d){condition}, 0)", "{0} + {1}", "0")
+            )
+        if numeric:
+            # The largest scale ever seen: a sum keeps it when the value that had it is retracted, as in RisingWave.
+            self._partials.append(_Partial("HUGEINT", f"coalesce(max({value} & 31){condition}, 0)", "greatest({0}, {1})", "0"))
         self._partials.append(
             _Partial(
                 "BIGINT", f"coalesce(sum(CASE WHEN {value} IS NOT NULL THEN d ELSE 0 END){condition}, 0)", "{0} + {1}", "0"
             )
         )
-        target = call.type.duckdb
-        if kind == "sum":
-            self._finals.append(f"CASE WHEN p{first + 1} > 0 THEN CAST(p{first} AS {target}) END")
+        count = f"p{len(self._partials) - 1}"
+        parts = f"p{first}, p{first + 1}, p{first + 2}" if numeric else f"p{first}, 0, 0"
+        if kind == "avg":
+            final = f"hr_numeric_avg({parts}, {count})"
+        elif call.type.name == "numeric":
+            final = f"hr_numeric_sum({parts})"
         else:
-            self._finals.append(
-                f"CASE WHEN p{first + 1} > 0 THEN CAST(CAST(p{first} AS DOUBLE) / p{first + 1} AS {target}) END"
-            )
+            final = f"CAST(p{first} AS {call.type.duckdb})"
+        self._finals.append(f"CASE WHEN {count} > 0 THEN {final} END")
 
     def name_state(self, prefix: str) -> None:
         self._state = f"{prefix}_groups"

@@ -129,13 +129,8 @@ def render_window(call: WindowCall, tie_break: tuple[str, ...] = (), session: st
         end = "CURRENT ROW" if call.order_by and not session else "UNBOUNDED FOLLOWING"
         over.append(call.frame or f"ROWS BETWEEN UNBOUNDED PRECEDING AND {end}")
     if is_aggregate(call.name) and call.name not in ("first_value", "last_value"):
-        function = render_aggregate(AggregateCall(call.type, call.name, call.args, False, call.filter), render)
-        head, parenthesis, tail = function, "", ""
-        if function.startswith("CAST("):
-            # The OVER clause belongs behind the inner aggregate, not behind the cast.
-            head, separator, target = function.removeprefix("CAST(").rpartition(" AS ")
-            parenthesis, tail = "CAST(", f"{separator}{target}"
-        return f"{parenthesis}{head} OVER ({' '.join(over)}){tail}"
+        window = " ".join(over) or "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
+        return render_aggregate(AggregateCall(call.type, call.name, call.args, False, call.filter), render, window)
     args = ", ".join(render(a) for a in call.args)
     if call.ignore_nulls:
         args += " IGNORE NULLS"

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from core.settings import EngineSettings
 from engine.plan.batch import MORE_THAN_ONE_ROW
+from engine.functions.native import read_fault
 from engine.runtime.store import Store
 from engine.sql.errors import QueryCanceled, SqlError
 
@@ -71,9 +72,9 @@ class ReadPool:
 
     def run(self, sql: str, running: Running, tables: Mapping[str, pa.Table]) -> pa.Table:
         connection = self._connection()
-        running.begin(connection)
         for name, table in tables.items():
             connection.register(name, table)
+        running.begin(connection)
         watchdog = threading.Timer(self._timeout_seconds, running.cancel, ["canceling statement due to statement timeout"])
         watchdog.daemon = True
         watchdog.start()
@@ -86,9 +87,9 @@ class ReadPool:
         finally:
             watchdog.cancel()
             running.end()
-
             for name in tables:
                 connection.unregister(name)
+
     def _run_many(self, statements: list[str]) -> list[pa.Table]:
         connection = self._connection()
         connection.execute("BEGIN")
@@ -110,6 +111,9 @@ class ReadPool:
 
 def to_sql_error(error: duckdb.Error) -> SqlError:
     """DuckDB's error as the client should see it: first line, and a SQLSTATE."""
+    fault = read_fault(str(error))
+    if fault is not None:
+        return SqlError(fault.what, sqlstate=fault.sqlstate)
     text = str(error).split("\n", 1)[0]
     if "zero" in text and "ivision" in text:
         return SqlError("division by zero", sqlstate="22012")

@@ -27,10 +27,11 @@ import duckdb
 from core.errors import ConflictError, CorruptDataError, HeadraceError
 from core.settings import EngineSettings
 from engine.catalog.catalog import QUARANTINE_ID
+from engine.functions.native import register_functions
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CHECKPOINT_LIMIT = "256MB"  # an automatic checkpoint in the middle of an epoch doubles its time; we checkpoint when idle
 
 _SCHEMA = f"""
@@ -99,6 +100,7 @@ class Store:
                 fix="Restore the folder from a copy, or remove it to start anew.",
             ) from error
         self.writer.execute("SET GLOBAL TimeZone = 'UTC'")
+        register_functions(self.writer)
         self.writer.execute(_SCHEMA)
         self._check_version()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from engine.sql.intervals import Interval
+from engine.sql.numeric import from_decimal
 from engine.sql.types import BOOL, SqlType
 
 Render = Callable[..., str]
@@ -262,6 +263,8 @@ def render_literal(value: object, type_: SqlType) -> str:
         return f"CAST(NULL AS {target})"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if type_.name == "numeric" and isinstance(value, int | Decimal | float):
+        return f"CAST({_numeric_key(value)} AS {target})"
     if isinstance(value, int):
         return f"CAST({value} AS {target})"
     if isinstance(value, Decimal):
@@ -282,12 +285,19 @@ def render_literal(value: object, type_: SqlType) -> str:
         return value.duckdb
     if isinstance(value, dt.timedelta):
         return f"to_microseconds({value // dt.timedelta(microseconds=1)})"
+    if isinstance(value, dict):
+        fields = (f'"{name}" := {render_literal(value.get(name), field)}' for name, field in type_.fields)
+        return f"struct_pack({', '.join(fields)})"
     if isinstance(value, list | tuple):
         element = type_.element
         assert element is not None
         return f"CAST([{', '.join(render_literal(item, element) for item in value)}] AS {target})"
     text = quote_string(str(value))
     return text if target == "VARCHAR" else f"CAST({text} AS {target})"
+
+
+def _numeric_key(value: int | Decimal | float) -> int:
+    return from_decimal(value if isinstance(value, Decimal) else Decimal(str(value)))
 
 
 def render_order(key: OrderKey, render_expr: Callable[[Expr], str]) -> str:

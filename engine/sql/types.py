@@ -1,9 +1,11 @@
 """RisingWave's SQL types, and how each is stored in DuckDB.
 
-Two decisions matter everywhere else:
+Three decisions matter everywhere else:
 
 - `timestamp with time zone` is stored as a plain DuckDB TIMESTAMP in UTC; the time zone is put on at the edges (wire,
   Arrow to a UDF, sinks). So arithmetic on it is exact, and a session's time zone cannot leak into a view.
+- `numeric` is stored as a HUGEINT key that sorts as the value does and keeps its scale (`engine.sql.numeric`): never add or
+  compare keys as if they were the values.
 - `jsonb` is stored as JSON text; the wire writes it in PostgreSQL's normal form (sorted keys, a space after `:` and `,`).
 """
 
@@ -74,7 +76,7 @@ _DISPLAY = {
     "interval": "interval", "jsonb": "jsonb", "serial": "serial", "unknown": "unknown",
 }  # fmt: skip
 _DUCKDB = {
-    "bool": "BOOLEAN", "int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "numeric": "DECIMAL(38,18)", "float4": "FLOAT",
+    "bool": "BOOLEAN", "int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "numeric": "HUGEINT", "float4": "FLOAT",
     "float8": "DOUBLE", "varchar": "VARCHAR", "bytea": "BLOB", "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP",
     "timestamptz": "TIMESTAMP", "interval": "INTERVAL", "jsonb": "JSON", "serial": "BIGINT", "unknown": "VARCHAR",
 }  # fmt: skip

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.sql.errors import UnsupportedQuery
+from engine.sql.numeric_arrow import numeric_decimals
 from engine.sql.types import SqlType
 from engine.wire.columns import (
     as_array,
@@ -57,9 +58,8 @@ def _number(dtype: str, arrow: pa.DataType) -> Callable[[SqlType, pa.Array], pa.
 
 
 def _numeric(_: SqlType, array: pa.Array) -> pa.Array:
-    if pa.types.is_integer(array.type):
-        array = array.cast(pa.decimal128(38, 0))
-    return map_valid(array, decimal_to_binary)  # type: ignore[arg-type]  # a decimal column holds Decimal only
+    values = numeric_decimals(array)
+    return pa.array([None if value is None else decimal_to_binary(value) for value in values], pa.binary())
 
 
 def _same(_: SqlType, array: pa.Array) -> pa.Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ from pyarrow import csv
 
 from engine.session import Field
 from engine.sql.errors import SqlError
+from engine.sql.numeric import from_decimal
 from engine.sql.types import SqlType
 from engine.wire.columns import arrow_type
 from engine.wire.copy_format import CopyFormat
@@ -28,8 +29,6 @@ _BATCH_BYTES = 1 << 20
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _NAMED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _BY_KERNEL = frozenset({"int2", "int4", "int8", "serial", "float4", "float8"})
-_SCALE = Decimal(1).scaleb(-18)
-_DIGITS = Context(prec=80)
 
 
 class CopyReader:
@@ -244,7 +243,7 @@ class CopyReader:
 
 
 def arrow_value(type_: SqlType, value: object) -> object:
-    """A decoded value as Arrow takes it: intervals as months, days and nanoseconds, numerics at the stored scale."""
+    """A decoded value as Arrow takes it: intervals as months, days and nanoseconds, numerics as keys."""
     if value is None:
         return None
     if type_.name == "list" and type_.element is not None and isinstance(value, list):
@@ -255,9 +254,7 @@ def arrow_value(type_: SqlType, value: object) -> object:
         months, days, microseconds = parse_interval(str(value))
         return pa.MonthDayNano([months, days, microseconds * 1000])
     if isinstance(value, Decimal):
-        if not value.is_finite() or value.adjusted() >= 20:
-            raise SqlError(f"value `{value}` is out of range for type numeric", sqlstate="22003")
-        return value.quantize(_SCALE, context=_DIGITS)
+        return Decimal(from_decimal(value))
     return value
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.sql.numeric import to_text
+from engine.sql.numeric_arrow import KEY_TYPE, numeric_keys
 from engine.sql.types import SqlType
 from engine.wire.columns import (
     as_array,
@@ -69,9 +71,11 @@ def _float(type_: SqlType, array: pa.Array) -> pa.Array:
 
 
 def _numeric(_: SqlType, array: pa.Array) -> pa.Array:
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.string())
+    if array.type == KEY_TYPE:
+        return pa.array([None if key is None else to_text(key) for key in numeric_keys(array)], pa.string())
     text = array.cast(pa.string())
-    if pa.types.is_integer(array.type) or array.type.scale == 0:
-        return text
     trimmed = pc.utf8_rtrim(pc.utf8_rtrim(text, characters="0"), characters=".")
     # Arrow writes values below 1e-6, zero too, with an exponent.
     trimmed = pc.if_else(pc.equal(array, 0), "0", trimmed)

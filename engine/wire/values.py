@@ -86,11 +86,11 @@ def decimal_text(value: Decimal) -> str:
 
 
 def decimal_to_binary(value: Decimal) -> bytes:
-    """numeric_send: `ndigits, weight, sign, dscale` and digits in base 10,000, with the scale of the normalised value."""
+    """numeric_send: `ndigits, weight, sign, dscale` and digits in base 10,000."""
     if not value.is_finite():
         code = _NUMERIC_NAN if value.is_nan() else (_NUMERIC_INFINITY if value > 0 else _NUMERIC_MINUS_INFINITY)
         return struct.pack("!HhHH", 0, 0, code, 0)
-    text = decimal_text(value)
+    text = f"{value:f}"
     negative = text.startswith("-")
     whole, _, fraction = text.lstrip("-").partition(".")
     whole = whole.lstrip("0")

@@ -21,6 +21,7 @@ from core.settings import EngineSettings
 from engine.front.session import EngineSession
 from engine.plan.stream import operators
 from engine.runtime.engine import Engine
+from engine.sql.numeric_arrow import KEY_TYPE, numeric_decimals
 from tests.property.engine.streams import Change, Epoch, Model, Table
 
 Rows = Counter[tuple[Any, ...]]
@@ -59,7 +60,7 @@ class EngineBox:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         table = self.run(sql)
         assert table is not None
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
+        return list(zip(*(_values(column) for column in table.columns), strict=True)) if table.num_columns else []
 
     def reopen(self) -> None:
         self._loop.run_until_complete(self.session.close())
@@ -135,6 +136,14 @@ def _statement(table: Table, op: str, rows: Sequence[tuple[Any, ...]]) -> str:
         pairs = [f"{table.columns[p].name} = {row[p]!r}" for p in table.key]
         conditions.append(f"({' AND '.join(pairs)})")
     return f"DELETE FROM {table.name} WHERE {' OR '.join(conditions)}"
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values of a column of the engine; numerics are stored as keys."""
+    if column.type == KEY_TYPE:
+        return [value for chunk in column.chunks for value in numeric_decimals(chunk)]
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 class Oracle:

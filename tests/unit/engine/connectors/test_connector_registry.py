@@ -17,6 +17,7 @@ from engine.connectors.iceberg_sink import IcebergSink
 from engine.connectors.kafka_sink import KafkaSink
 from engine.connectors.kafka_source import KafkaSource
 from engine.connectors.registry import build_decode_sql, build_sink, build_source
+from engine.functions.native import register_functions
 from engine.sql.errors import InvalidParameter, SqlError, UnsupportedQuery
 from engine.sql.statements import Format
 from engine.sql.types import BOOL, BYTEA, FLOAT8, INT4, JSONB, TIMESTAMPTZ, VARCHAR, SqlType, list_of
@@ -47,6 +48,7 @@ def test_an_unknown_connector_is_refused_with_the_known_ones(options: dict[str, 
 
 def decode(payloads: Sequence[bytes | None], columns: Sequence[tuple[str, SqlType]], shape: Format) -> list[dict[str, Any]]:
     connection = duckdb.connect()
+    register_functions(connection)
     raw = pa.table({"offset": list(range(len(payloads))), "value": pa.array(payloads, pa.binary())})
     connection.register("raw", raw)
     return connection.sql(build_decode_sql("raw", columns, shape, keep={"offset": "_offset"})).to_arrow_table().to_pylist()

@@ -134,7 +134,7 @@ async def test_nexmark_events_are_counted_once_over_a_restart(tmp_path: Path) ->
         CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, date_time TIMESTAMP, extra VARCHAR)
         WITH (connector = 'nexmark', nexmark.table.type = 'Bid', nexmark.event.num = '5000', nexmark.split.num = '2',
               nexmark.min.event.gap.in.ns = '0');
-        CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(price) AS total, count(DISTINCT auction) AS auctions FROM bid;
+        CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(price)::bigint AS total, count(DISTINCT auction) AS auctions FROM bid;
     """
     settings = EngineSettings(epoch_interval_ms=1, epoch_max_rows=700)
     rows: list[Any] = []

@@ -7,7 +7,6 @@ import datetime as dt
 import functools
 import json
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -17,7 +16,9 @@ import pytest
 from engine.connectors.base import RAW_SCHEMA
 from engine.connectors.json_decode import build_json_decode_sql
 from engine.connectors.json_decode_fast import DOUBTFUL, build_fast_json_decode_sql
+from engine.functions.native import register_functions
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
+from engine.sql.numeric import parse_numeric
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -69,6 +70,7 @@ def decode(payloads: Sequence[bytes | None], columns: Sequence[tuple[str, SqlTyp
 @functools.cache
 def _connection() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
+    register_functions(connection)
     connection.execute("SET TimeZone = 'America/New_York'")  # must not leak into any value
     return connection
 
@@ -104,9 +106,9 @@ GOOD: list[tuple[SqlType, str, Any]] = [
     (FLOAT8, "0", 0.0),
     (FLOAT8, "-1.5e3", -1500.0),
     (FLOAT8, '"2.25"', 2.25),
-    (NUMERIC, "0.1", Decimal("0.1")),
-    (NUMERIC, '"123.450"', Decimal("123.45")),
-    (NUMERIC, "7", Decimal(7)),
+    (NUMERIC, "0.10", parse_numeric("0.1")),
+    (NUMERIC, '"123.450"', parse_numeric("123.450")),
+    (NUMERIC, "7", parse_numeric("7")),
     (VARCHAR, '"a\\u00e9\\n\\"b"', 'aé\n"b'),
     (VARCHAR, '""', ""),
     (VARCHAR, '"[x"', "[x"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -11,6 +12,7 @@ import pytest
 
 from engine.connectors.arrow_types import physical_type
 from engine.connectors.json_encode import JsonEncoder
+from engine.sql.numeric import from_decimal
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -39,9 +41,9 @@ CASES: list[tuple[SqlType, str, str]] = [
     (FLOAT8, "'NaN'", "null"),
     (FLOAT8, "'-inf'", "null"),
     (FLOAT4, "0.5", "0.5"),
-    (NUMERIC, "123.4500", '"123.45"'),
-    (NUMERIC, "0.000000000000000001", '"0.000000000000000001"'),
-    (NUMERIC, "100", '"100"'),
+    (NUMERIC, f"{from_decimal(Decimal('123.4500'))}", '"123.4500"'),
+    (NUMERIC, f"{from_decimal(Decimal('0.000000000000000001'))}", '"0.000000000000000001"'),
+    (NUMERIC, f"{from_decimal(Decimal(100))}", '"100"'),
     (VARCHAR, "'é\"\n'", '"é\\"\\n"'),
     (BYTEA, "'\\x00\\xFFa'", '"AP9h"'),
     (BYTEA, "'ab'", '"YWI="'),

@@ -16,6 +16,7 @@ import pytest
 
 from engine.session import Field, Prepared, Result
 from engine.sql.errors import QueryCanceled, SqlError, SqlSyntaxError, UndefinedTable
+from engine.sql.numeric_arrow import KEY_TYPE, numeric_decimals
 from engine.sql.statements import Copy, ObjectName, Statement, Utility
 from engine.sql.types import (
     BOOL,
@@ -136,7 +137,7 @@ class DuckSession:
         assert isinstance(prepared.statement, Copy)
         tables = [table async for table in batches]
         for table in tables:
-            self.connection.register("incoming", table)
+            self.connection.register("incoming", _plain_numerics(table))
             self.connection.execute(f"INSERT INTO {prepared.statement.table} FROM incoming")
             self.connection.unregister("incoming")
         return Result(f"COPY {sum(table.num_rows for table in tables)}", transaction_status=self.status)
@@ -179,6 +180,14 @@ class DuckSession:
     async def close(self) -> None:
         self.closed = True
         self.connection.close()
+
+
+def _plain_numerics(table: pa.Table) -> pa.Table:
+    """Numerics arrive as keys; this database knows plain decimals."""
+    columns = [
+        pa.array(numeric_decimals(c.combine_chunks()), pa.decimal128(38, 18)) if c.type == KEY_TYPE else c for c in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 class DuckFactory:

@@ -18,6 +18,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
 
 from engine.sql.errors import SqlError
+from engine.sql.numeric import from_decimal
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -47,7 +48,9 @@ from engine.wire.text import encode_text
 from engine.wire.values import decimal_from_binary, decimal_to_binary, float_text, interval_text
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
-NUMERICS = st.integers(-(10**37), 10**37).map(lambda digits: Decimal(digits).scaleb(-18))
+NUMERICS = st.tuples(st.integers(-(2**96) + 1, 2**96 - 1), st.integers(0, 28)).map(
+    lambda parts: Decimal((int(parts[0] < 0), tuple(map(int, str(abs(parts[0])))), -parts[1]))
+)
 VALUES: dict[SqlType, st.SearchStrategy[Any]] = {
     BOOL: st.booleans(),
     INT2: st.integers(-(2**15), 2**15 - 1),
@@ -84,7 +87,7 @@ def to_arrow(type_: SqlType, values: list[Any]) -> pa.Array:
             return {name: convert(field, item) for (name, field), item in zip(one.fields, value, strict=True)}
         if isinstance(value, timedelta):
             return pa.MonthDayNano([0, value.days, (value.seconds * 1_000_000 + value.microseconds) * 1000])
-        return value
+        return Decimal(from_decimal(value)) if one == NUMERIC else value
 
     return pa.array([convert(type_, value) for value in values], arrow_type(type_))
 
@@ -256,9 +259,17 @@ def test_a_numeric_in_binary_is_what_psycopg_has(value: Decimal) -> None:
         assert decimal_from_binary(bytes(psycopg.types.numeric.DecimalBinaryDumper(Decimal).dump(value) or b"")) == value
 
 
-def test_a_numeric_has_no_exponent_and_no_idle_zeros() -> None:
+def test_a_numeric_has_no_exponent_and_keeps_its_own_scale() -> None:
     values = [Decimal(text) for text in ("0", "1.500", "-0.000000000000000001", "100", "-100.10", "0.0000012", "1E+5")]
-    assert encoded(NUMERIC, values, 0) == [b"0", b"1.5", b"-0.000000000000000001", b"100", b"-100.1", b"0.0000012", b"100000"]
+    assert encoded(NUMERIC, values, 0) == [
+        b"0",
+        b"1.500",
+        b"-0.000000000000000001",
+        b"100",
+        b"-100.10",
+        b"0.0000012",
+        b"100000",
+    ]
 
 
 @pytest.mark.parametrize(
