@@ -114,6 +114,19 @@ class TopN(Node):
 
 
 @dataclass(frozen=True)
+class GroupTopN(Node):
+    """Rows whose `call` (row_number or rank) is at most `limit`. Columns: the input's, then the rank if `ranked`."""
+
+    input: Node
+    call: WindowCall
+    limit: int
+    ranked: bool = True
+
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
 class UnionAll(Node):
     branches: tuple[Node, ...]
 

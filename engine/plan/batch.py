@@ -8,6 +8,7 @@ from engine.functions.aggregates import is_aggregate, render_aggregate
 from engine.plan.algebra import (
     Aggregate,
     Filter,
+    GroupTopN,
     Join,
     MaxOneRow,
     Node,
@@ -54,6 +55,11 @@ def render_node(node: Node, read: ReadScan) -> str:
         return render_over(f"({render_node(node.input, read)})", node.calls, [f"c{i}" for i in range(width)], width)
     if isinstance(node, TopN):
         return _top_n(node, read)
+    if isinstance(node, GroupTopN):
+        width = len(node.input.columns)
+        ranked = f"SELECT *, {render_window(node.call)} AS r FROM ({render_node(node.input, read)}) AS t"
+        names = [f"c{i}" for i in range(width)] + ([f"r AS c{width}"] if node.ranked else [])
+        return f"SELECT {', '.join(names)} FROM ({ranked}) AS q WHERE r <= {node.limit}"
     if isinstance(node, UnionAll):
         return " UNION ALL ".join(f"({render_node(branch, read)})" for branch in node.branches)
     if isinstance(node, SetOperation):

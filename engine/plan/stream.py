@@ -8,7 +8,9 @@ from typing import Any
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Relation
 from engine.operators.base import Operator
+from engine.operators.deduplicate import Deduplicate
 from engine.operators.filter import Filter
+from engine.operators.group_top_n import GroupTopN
 from engine.operators.hash_aggregate import HashAggregate
 from engine.operators.join import Join
 from engine.operators.leaf import RelationLeaf, ValuesLeaf
@@ -161,6 +163,8 @@ class _Compiler:
                 )
             self.closes = True
             return WindowCloseAggregate(source, groups, calls, windows)
+        if source.append_only and groups and not calls:
+            return Deduplicate(source, groups)
         if HashAggregate.can_maintain(source, calls):
             return HashAggregate(source, groups, calls)
         return RecomputeAggregate(source, groups, calls)
@@ -186,6 +190,9 @@ class _Compiler:
         if node.limit is None and not node.offset:
             return self.compile(node.input)
         return TopN(self.compile(node.input), node.order_by, node.limit, node.offset, node.with_ties)
+
+    def _group_top_n(self, node: algebra.GroupTopN) -> Operator:
+        return GroupTopN(self.compile(node.input), node)
 
     def _project_set(self, node: algebra.ProjectSet) -> Operator:
         source = self.compile(node.input)
@@ -217,6 +224,7 @@ _COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
     algebra.Over: _Compiler._over,
     algebra.TopN: _Compiler._top_n,
     algebra.UnionAll: _Compiler._union,
+    algebra.GroupTopN: _Compiler._group_top_n,
     algebra.ProjectSet: _Compiler._project_set,
     algebra.MaxOneRow: _Compiler._max_one_row,
 }

@@ -10,6 +10,7 @@ from engine.plan.algebra import (
     Aggregate,
     Apply,
     Filter,
+    GroupTopN,
     Join,
     Node,
     Over,
@@ -54,6 +55,8 @@ def expressions_of(node: Node) -> Iterator[Expr]:
             yield from node.args
     elif isinstance(node, (Over, ProjectSet)):
         yield from node.calls
+    elif isinstance(node, GroupTopN):
+        yield node.call
     elif isinstance(node, TopN):
         yield from (key.expr for key in node.order_by)
     elif isinstance(node, Values):
@@ -78,6 +81,9 @@ def map_expressions(node: Node, change: Change) -> Node:
     if isinstance(node, (Over, ProjectSet)):
         changed: Any = tuple(change(e) for e in node.calls)
         return replace(node, calls=changed)
+    if isinstance(node, GroupTopN):
+        call: Any = change(node.call)
+        return replace(node, call=call)
     if isinstance(node, TopN):
         return replace(node, order_by=tuple(replace(key, expr=change(key.expr)) for key in node.order_by))
     if isinstance(node, Values):

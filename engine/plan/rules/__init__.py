@@ -6,11 +6,18 @@ from collections.abc import Callable
 
 from engine.plan.algebra import Node
 from engine.plan.rules.column_pruning import prune_columns
+from engine.plan.rules.group_top_n import find_group_top_n
 from engine.plan.rules.predicate_pushdown import push_predicates
 from engine.plan.rules.set_operations import join_set_operations
 from engine.plan.rules.subquery_unnesting import unnest_subqueries
 
-RULES: tuple[Callable[[Node], Node], ...] = (unnest_subqueries, join_set_operations, push_predicates, prune_columns)
+RULES: tuple[Callable[[Node], Node], ...] = (
+    unnest_subqueries,
+    join_set_operations,
+    push_predicates,
+    find_group_top_n,
+    prune_columns,
+)
 
 
 def rewrite(node: Node) -> Node:

@@ -9,7 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from engine.plan.algebra import Aggregate, Filter, Join, Node, Over, Project, TopN, UnionAll, Window
+from engine.plan.algebra import (
+    Aggregate,
+    Filter,
+    GroupTopN,
+    Join,
+    Node,
+    Over,
+    Project,
+    ProjectSet,
+    TopN,
+    UnionAll,
+    Window,
+)
 from engine.sql.expressions import Column, Expr, columns_of, transform
 
 Mapping = dict[int, int]
@@ -109,6 +121,26 @@ def _over(node: Over, needed: set[int]) -> tuple[Node, Mapping]:
     return Over(columns, source, changed), moved | {width + old: new_width + new for new, old in enumerate(keep)}
 
 
+def _project_set(node: ProjectSet, needed: set[int]) -> tuple[Node, Mapping]:
+    width = len(node.input.columns)
+    source, moved = _prune(node.input, {i for i in needed if i < width} | _used(list(node.calls)))
+    new_width = len(source.columns)
+    calls = tuple(_moved(call, moved) for call in node.calls)
+    added = node.columns[width:]
+    changed = replace(node, columns=source.columns + added, input=source, calls=calls)
+    return changed, moved | {width + i: new_width + i for i in range(len(added))}
+
+
+def _group_top_n(node: GroupTopN, needed: set[int]) -> tuple[Node, Mapping]:
+    width = len(node.input.columns)
+    ranked = node.ranked and width in needed
+    source, moved = _prune(node.input, {i for i in needed if i < width} | columns_of(node.call))
+    new_width = len(source.columns)
+    call: Any = _moved(node.call, moved)
+    columns = source.columns + (node.columns[width:] if ranked else ())
+    return GroupTopN(columns, source, call, node.limit, ranked), moved | ({width: new_width} if ranked else {})
+
+
 def _top_n(node: TopN, needed: set[int]) -> tuple[Node, Mapping]:
     source, moved = _prune(node.input, needed | _used([key.expr for key in node.order_by]))
     keys = tuple(replace(key, expr=_moved(key.expr, moved)) for key in node.order_by)
@@ -136,6 +168,8 @@ _RULES: dict[type[Node], Callable[[Any, set[int]], tuple[Node, Mapping]]] = {
     Aggregate: _aggregate,
     Join: _join,
     Over: _over,
+    ProjectSet: _project_set,
+    GroupTopN: _group_top_n,
     TopN: _top_n,
     UnionAll: _union,
     Window: _window,

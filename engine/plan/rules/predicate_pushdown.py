@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.plan.algebra import Filter, Join, Node
+from engine.plan.algebra import Filter, Join, Node, Project
 from engine.plan.traversal import with_inputs
-from engine.sql.expressions import Expr, columns_of, conjunction, conjuncts, is_volatile, shift
+from engine.sql.expressions import Column, Expr, columns_of, conjunction, conjuncts, is_volatile, shift, transform
 
 
 def push_predicates(node: Node) -> Node:
@@ -26,7 +26,22 @@ def _push(node: Node, predicates: list[Expr]) -> Node:
         return _push(node.input, predicates + conjuncts(node.predicate))
     if isinstance(node, Join):
         return _join(node, predicates)
+    if isinstance(node, Project):
+        return _project(node, predicates)
     return _filtered(push_predicates(node), predicates)
+
+
+def _project(node: Project, predicates: list[Expr]) -> Node:
+    """Below a projection goes what speaks of columns that it only hands on; what it computes may fail on rows of its own."""
+    below: list[Expr] = []
+    above: list[Expr] = []
+    for predicate in predicates:
+        used = columns_of(predicate)
+        handed_on = used and all(isinstance(node.exprs[i], Column) for i in used)
+        (below if handed_on and not is_volatile(predicate) else above).append(predicate)
+    exprs = node.exprs
+    moved = [transform(p, lambda e: exprs[e.index] if isinstance(e, Column) else None) for p in below]
+    return _filtered(replace(node, input=_push(node.input, moved)), above)
 
 
 def _join(node: Join, predicates: list[Expr]) -> Node:

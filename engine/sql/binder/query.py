@@ -211,6 +211,8 @@ def _limit(node: Node, query: exp.Expr, environment: Environment) -> Node:
         count_node = limit.expression
     count = _constant_count(count_node, "LIMIT", environment) if count_node is not None else None
     skip = _constant_count(offset.expression, "OFFSET", environment) if offset is not None else 0
+    if with_ties and skip:
+        raise UnsupportedQuery("WITH TIES is not supported together with OFFSET", position=position_of(query))
     if isinstance(node, TopN) and node.limit is None:
         return TopN(node.columns, node.input, node.order_by, count, skip or 0, with_ties)
     if with_ties:

@@ -37,7 +37,7 @@ class Pair:
         self._queries = queries
         self._random = random.Random(seed)
         self._rows: dict[str, dict[int, tuple[Any, ...]]] = {name: {} for name in TABLES}
-        self._oracle = duckdb.connect(config={"threads": 1})
+        self._oracle = duckdb.connect(config={"threads": 1, "default_null_order": "postgres"})
         for ddl in TABLES.values():
             box.run(ddl)
             self._oracle.execute(ddl)

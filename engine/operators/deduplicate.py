@@ -1,0 +1,45 @@
+"""DISTINCT of input that never retracts: a row goes out when it is seen for the first time, and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.operators.base import Delta, EpochContext, Operator, StateTable, column_list, no_change, same_key, store
+from engine.sql.expressions import Column, Expr, render_lenient
+
+
+class Deduplicate(Operator):
+    """State: `seen`, the rows that went out."""
+
+    def __init__(self, source: Operator, groups: tuple[Expr, ...]) -> None:
+        self.inputs = (source,)
+        self._groups = groups
+        self.types = tuple(g.type for g in groups)
+        self.visible = len(groups)
+        self.key = tuple(range(len(groups)))
+        self.append_only = True
+        self._carried = {i: g.index for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked}
+        self.watermarked = frozenset(self._carried)
+        self._seen = ""
+
+    def name_state(self, prefix: str) -> None:
+        self._seen = f"{prefix}_seen"
+
+    def state(self) -> tuple[StateTable, ...]:
+        return (StateTable(self._seen, self.types),)
+
+    def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
+        (delta,) = deltas
+        watermarks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
+        if delta.empty:
+            return no_change(watermarks)
+        items = ", ".join(f"{render_lenient(g)} AS c{i}" for i, g in enumerate(self._groups))
+        rows = f"(SELECT DISTINCT {items} FROM {delta.source} AS t)"
+        fresh = f"SELECT x.*, CAST(1 AS TINYINT) AS d FROM {rows} AS x ANTI JOIN {self._seen} AS s ON {same_key('x', 's', self.key)}"
+        result = store(epoch, fresh)
+        if not result.empty:
+            epoch.execute(f"INSERT INTO {self._seen} SELECT {column_list(self.visible)} FROM {result.source}")
+        return Delta(result.source, result.empty, watermarks)
+
+    def details(self) -> str:
+        return f"{self.visible} columns"
