@@ -1,4 +1,4 @@
-"""The guides' commands run: every shell block marked `sh test`, in order, against a platform of their own."""
+"""The commands of the readme and of the guides run: every shell block marked `sh test`, in order, against a platform of their own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 
 pytestmark = pytest.mark.timeout(280)
 
-GUIDES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
+ROOT = Path(__file__).parents[2]
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 BLOCK = re.compile(r"^```sh test\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_there_are_guides() -> None:
-    assert GUIDES
+def test_there_are_commands_to_run() -> None:
+    assert sum(len(BLOCK.findall(guide.read_text(encoding="utf-8"))) for guide in GUIDES) >= 8
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
