@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Pins, Relation
+from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Pins, Relation, Sink
 from engine.sql.errors import DuplicateObject, SqlError, UndefinedObject, UndefinedTable
 from engine.sql.statements import ObjectName
 from engine.sql.types import BYTEA, INT4, INT8, TIMESTAMPTZ, VARCHAR
@@ -160,6 +160,25 @@ class Catalog:
                     seen[dependent.id] = dependent
                     pending.append(dependent.id)
         return sorted(seen.values(), key=lambda o: o.id, reverse=True)
+
+    def sources_closure(self, object_id: int) -> set[int]:
+        """All that the object is built on, directly or not; a table that sinks go into is built on those."""
+        seen: set[int] = set()
+        pending = [object_id]
+        while pending:
+            current = pending.pop()
+            below = [*self.objects[current].depends_on, *self._fed_by.get(current, ())]
+            pending += [i for i in below if i not in seen and i in self.objects]
+            seen.update(below)
+        return seen
+
+    @cached_property
+    def _fed_by(self) -> Mapping[int, list[int]]:
+        fed: dict[int, list[int]] = {}
+        for found in self.objects.values():
+            if isinstance(found, Sink) and found.into:
+                fed.setdefault(found.into, []).append(found.id)
+        return fed
 
     def next_id(self) -> int:
         return max((FIRST_ID - 1, *self.objects)) + 1

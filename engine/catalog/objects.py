@@ -151,13 +151,22 @@ class View(CatalogObject):
 
 @dataclass(frozen=True)
 class Sink(CatalogObject):
-    """Sends the changes of `relation` (an object's id, or its own hidden materialized view) to a connector."""
+    """Sends the changes of `relation` (an object's id, or its own hidden materialized view) to a connector, or into a table.
+
+    Attributes:
+        into: the id of the table that it feeds, or 0.
+        feed: a value for each physical column of that table over the sink's visible columns; None where the table makes it.
+        inserts_only: retractions are left out (`force_append_only`, or the input has none).
+    """
 
     kind: ObjectKind = "sink"
     relation: int = 0
     uuid: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
+    into: int = 0
+    feed: tuple[Expr | None, ...] = ()
+    inserts_only: bool = False
 
     @property
     def outbox(self) -> str:

@@ -16,6 +16,7 @@ from engine.catalog.objects import Subscription
 from engine.runtime.engine import Engine
 from engine.runtime.jobs import OP_DELETE, OP_INSERT, OP_UPDATE_DELETE, OP_UPDATE_INSERT
 from engine.session import Field
+from engine.sql.errors import UndefinedCursor
 from engine.sql.statements import DeclareSubscriptionCursor
 from engine.sql.types import INT8, VARCHAR
 
@@ -40,7 +41,10 @@ class QueryCursor:
 
 @dataclass
 class SubscriptionCursor:
-    """A position in a subscription's log; `snapshot` rows come first, if any."""
+    """A position in a subscription's log; `snapshot` rows come first, if any.
+
+    It ends when nobody has fetched from it for as long as the subscription keeps its log: rows may be gone by then.
+    """
 
     engine: Engine
     subscription: Subscription
@@ -49,9 +53,32 @@ class SubscriptionCursor:
     seq: int
     snapshot: pa.Table | None = None
     taken: int = 0
+    last_fetch_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.last_fetch_seconds = self.engine.clock.monotonic_seconds()
+
+    @property
+    def idle_seconds(self) -> float:
+        return self.engine.clock.monotonic_seconds() - self.last_fetch_seconds
 
     async def fetch(self, count: int, timeout_seconds: float | None) -> pa.Table:
-        """Up to `count` rows; as soon as there is one and the log is dry, or none after the timeout."""
+        """Up to `count` rows; as soon as there is one and the log is dry, or none after the timeout, which counts whole seconds.
+
+        Raises:
+            UndefinedCursor: the retention time has passed since the last fetch.
+        """
+        if self.idle_seconds > self.subscription.retention_seconds:
+            raise UndefinedCursor(
+                f"the cursor on `{self.subscription.name}` has outlived the retention of {self.subscription.retention_seconds:g} s",
+                sqlstate="55000",
+                fix="CLOSE it and DECLARE a new one; fetch more often, or keep the log longer.",
+            )
+        rows = await self._fetch(count, int(timeout_seconds or 0))
+        self.last_fetch_seconds = self.engine.clock.monotonic_seconds()
+        return rows
+
+    async def _fetch(self, count: int, timeout_seconds: int) -> pa.Table:
         if self.snapshot is not None:
             part = self.snapshot.slice(self.taken, count)
             self.taken += part.num_rows
@@ -59,7 +86,7 @@ class SubscriptionCursor:
                 return part
             self.snapshot = None
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (timeout_seconds or 0.0)
+        deadline = loop.time() + timeout_seconds
         woken = asyncio.Event()
 
         def listener() -> None:
@@ -99,7 +126,7 @@ async def open_subscription_cursor(
     engine: Engine, catalog: Catalog, subscription: Subscription, statement: DeclareSubscriptionCursor
 ) -> SubscriptionCursor:
     """Declare a cursor: from now, from a time, from the beginning, or with the table's rows first."""
-    relation = catalog.relation(subscription.relation)
+    relation = catalog.pinned(subscription.pins).relation(subscription.relation)
     fields = (*(Field(c.name, c.type) for c in relation.visible), Field("op", VARCHAR), Field("rw_timestamp", INT8))
     since = statement.since
     if since == "begin":

@@ -13,14 +13,15 @@ from sqlglot import exp
 from engine.catalog.objects import Function, Subscription
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
 from engine.front.reading import read_sql
-from engine.front.show import show
+from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
-from engine.front.writing import CopyTarget, Write, add_generated, bind_write, changes_of, copy_target, table_of_query
+from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target, table_of_query
 from engine.plan.stream import compile_stream, explain
 from engine.runtime import ddl
 from engine.runtime.alter import alter
 from engine.runtime.engine import Engine
 from engine.runtime.reads import Running
+from engine.runtime.table_changes import add_generated
 from engine.session import Field, Prepared, Result
 from engine.sql.binder import BoundQuery, bind_query
 from engine.sql.binder.scope import Environment
@@ -260,6 +261,8 @@ class EngineSession:
         return Result(tag, fields, table, transaction_status=self._status)
 
     async def _show(self, statement: Show | Describe | ShowCreate) -> tuple[tuple[Field, ...], list[tuple[str | None, ...]]]:
+        if isinstance(statement, Show) and statement.what in ("cursors", "subscription cursors"):
+            return show_cursors(statement.what, self._cursors, self._user, self._database)
         return show(statement, self._engine, self._environment(), self._variables)
 
     async def _explain(self, statement: Explain, environment: Environment) -> Result:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 
 from engine.catalog.objects import Function, Relation, View
+from engine.front.cursors import QueryCursor, SubscriptionCursor
 from engine.front.variables import Variables
 from engine.runtime.engine import Engine
 from engine.session import Field
@@ -56,6 +58,23 @@ def show(
     if statement.what in ("all", "parameters"):
         return _named("Name", "Setting", "Description"), [(name, value, "") for name, value in variables.all()]
     return _named(_title(statement.what)), [(variables.get(statement.what),)]
+
+
+def show_cursors(
+    what: str, cursors: Mapping[str, QueryCursor | SubscriptionCursor], user: str, database: str
+) -> tuple[tuple[Field, ...], Rows]:
+    """The cursors of this session; each one ends with it."""
+    names = ["Session", "User", "Host", "Database", "Cursor Name"]
+    if what == "cursors":
+        return _named(*names), [
+            ("current", user, "", database, name) for name, c in cursors.items() if isinstance(c, QueryCursor)
+        ]
+    rows: Rows = [
+        ("current", user, "", database, name, c.subscription.name, "Fetch", f"{c.idle_seconds:.0f} s")
+        for name, c in cursors.items()
+        if isinstance(c, SubscriptionCursor)
+    ]
+    return _named(*names, "Subscription", "State", "Idle Duration"), rows
 
 
 def _columns(statement: Describe, environment: Environment) -> tuple[tuple[Field, ...], Rows]:

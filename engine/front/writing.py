@@ -15,13 +15,14 @@ from engine.catalog.text import quote_name
 from engine.connectors.arrow_types import physical_type
 from engine.front.reading import read_sql
 from engine.plan.algebra import Node, OutputColumn, Project, Scan, Values
+from engine.runtime.table_changes import add_generated
 from engine.session import Field
 from engine.sql.binder import BoundQuery, bind_query
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.query import project
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.errors import SqlError, UndefinedColumn, UnsupportedQuery
-from engine.sql.expressions import Column, Expr, Literal, render, render_lenient, transform
+from engine.sql.expressions import Column, Expr, Literal, render, render_lenient
 from engine.sql.statements import ColumnDefinition, Copy, CreateTable, Delete, Insert, ObjectName, Update
 from engine.sql.types import UNKNOWN, VARCHAR
 
@@ -125,13 +126,6 @@ def _bind_insert(statement: Insert, table: Input, environment: Environment) -> s
     add_generated(table, values)
     outputs = [(column.name, values[position]) for position, column in enumerate(table.columns) if not column.hidden]
     return read_sql(project(node, outputs), environment.catalog, environment.database)
-
-
-def add_generated(table: Input, values: dict[int, Expr]) -> None:
-    """Compute generated columns from the others' values, all by physical position."""
-    for position, column in enumerate(table.columns):
-        if column.generated is not None:
-            values[position] = transform(column.generated, lambda e: values[e.index] if isinstance(e, Column) else None)
 
 
 def _target_columns(names: Sequence[str], target: ObjectName, table: Input) -> list[int]:

@@ -28,11 +28,13 @@ from engine.operators.base import Operator
 from engine.operators.leaf import RelationLeaf
 from engine.plan.stream import compile_stream, name_states
 from engine.runtime.alterations import altered
+from engine.runtime.table_changes import add_generated
 from engine.sql.binder import bind_query
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn
+from engine.sql.binder.sql_functions import inline_call
 from engine.sql.errors import InvalidDefinition, InvalidParameter, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
-from engine.sql.expressions import Expr
+from engine.sql.expressions import Column, Expr, Literal
 from engine.sql.statements import (
     ColumnDefinition,
     CreateFunction,
@@ -44,6 +46,7 @@ from engine.sql.statements import (
     CreateTable,
     CreateView,
     IncludeColumn,
+    ObjectName,
     Statement,
 )
 from engine.sql.types import BYTEA, INT4, INT8, JSONB, TIMESTAMP, TIMESTAMPTZ, UNKNOWN, VARCHAR, SqlType, list_of, struct_of
@@ -106,7 +109,7 @@ def build(statement: Statement, place: Place, catalog: Catalog, facts: Mapping[s
     if isinstance(statement, CreateSubscription):
         return _subscription(statement, place, catalog)
     if isinstance(statement, CreateFunction):
-        return _function(statement, place)
+        return _function(statement, place, catalog)
     if isinstance(statement, CreateIndex):
         return _index(statement, place, catalog)
     raise UnsupportedQuery(f"`{type(statement).__name__}` is not supported yet")
@@ -290,7 +293,7 @@ def _view(statement: CreateView, place: Place, catalog: Catalog) -> Built:
 
 def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
     if statement.into is not None:
-        raise UnsupportedQuery("CREATE SINK ... INTO is not supported yet", fix="Create a materialized view instead.")
+        return _sink_into(statement, statement.into, place, catalog, facts)
     if "connector" not in statement.options:
         raise InvalidParameter("a sink needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', ...)`.")
     root, uses = _job_root(statement, place, catalog)
@@ -302,6 +305,72 @@ def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[
         dict(statement.options), statement.format,
     )  # fmt: skip
     return Built(sink, root, facts=facts)
+
+
+def _sink_into(statement: CreateSink, into: ObjectName, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    """A sink whose rows become rows of a table, in the same epoch."""
+    target = catalog.must_find(into, place.database)
+    if not isinstance(target, Input) or target.kind != "table" or target.has_connector:
+        raise InvalidDefinition(
+            f"`{target.name}` is not a table that clients write to, a sink cannot go into it",
+            position=into.position,
+            sqlstate="42809",
+            fix="Create a table without a connector.",
+        )
+    root, uses = _job_root(statement, place, catalog)
+    if any(target.id in (i, *catalog.sources_closure(i)) for i in uses):
+        raise InvalidDefinition(
+            f"the sink would go into `{target.name}`, from which it reads", position=into.position, fix="Break the circle with another table."
+        )  # fmt: skip
+    forced = statement.options.get("force_append_only", "false").lower() == "true"
+    if not root.append_only and not forced and (target.append_only or not target.primary_key):
+        raise InvalidDefinition(
+            f"the input of the sink retracts rows, and table `{target.name}` cannot take that back",
+            position=into.position,
+            sqlstate="0A000",
+            fix="Give the table a PRIMARY KEY, or add `force_append_only = 'true'` to send insertions only.",
+        )
+    relation = uses[0] if statement.source is not None else 0
+    sink = Sink(
+        place.id, place.database, place.schema, place.name, statement.text, tuple(dict.fromkeys((*uses, target.id))), "sink", relation,
+        options=dict(statement.options), into=target.id, feed=_feed_values(statement, into, target, root),
+        inserts_only=root.append_only or forced,
+    )  # fmt: skip
+    return Built(sink, root, facts=facts)
+
+
+def _feed_values(statement: CreateSink, into: ObjectName, target: Input, root: Operator) -> tuple[Expr | None, ...]:
+    """By the order of the columns, or those that are named; the table's defaults for the others."""
+    free = {c.name: i for i, c in enumerate(target.columns) if not c.hidden and c.generated is None}
+    for name in statement.into_columns:
+        if name not in free:
+            known = ", ".join(free)
+            raise UndefinedColumn(
+                f"column `{name}` of table `{target.name}` does not exist or is generated", position=into.position, fix=f"Known: {known}."
+            )  # fmt: skip
+    positions = [free[name] for name in statement.into_columns] or list(free.values())
+    types = root.types[: root.visible]
+    if len(types) > len(positions):
+        raise InvalidDefinition(
+            f"the sink has {len(types)} columns, table `{target.name}` takes {len(positions)}",
+            position=into.position,
+            sqlstate="42601",
+            fix="Name the columns that it takes: `INTO t (a, b)`.",
+        )
+    values: dict[int, Expr] = {
+        i: c.default or Literal(c.type, None) for i, c in enumerate(target.columns) if c.generated is None
+    }
+    for index, (position, type_) in enumerate(zip(positions, types, strict=False)):
+        column = target.columns[position]
+        if type_ != column.type:
+            raise TypeMismatch(
+                f"column `{column.name}` of table `{target.name}` is of type {column.type}, the sink gives {type_}",
+                position=into.position,
+                fix=f"Cast it: `CREATE SINK ... INTO {target.name} AS SELECT x::{column.type} ...`.",
+            )
+        values[position] = Column(type_, index)
+    add_generated(target, values)
+    return tuple(None if c.hidden else values[i] for i, c in enumerate(target.columns))
 
 
 def _job_root(statement: CreateSink, place: Place, catalog: Catalog) -> tuple[Operator, tuple[int, ...]]:
@@ -357,20 +426,34 @@ def _subscription(statement: CreateSubscription, place: Place, catalog: Catalog)
     return Built(subscription, RelationLeaf(found))
 
 
-def _function(statement: CreateFunction, place: Place) -> Built:
-    if statement.aggregate or statement.returns_table or statement.returns is None:
-        raise UnsupportedQuery("aggregate and table functions of users are not supported yet", position=statement.name.position)
-    if statement.link is None:
+def _function(statement: CreateFunction, place: Place, catalog: Catalog) -> Built:
+    position = statement.name.position
+    if statement.aggregate:
         raise UnsupportedQuery(
-            f"LANGUAGE {statement.language} functions are not supported yet",
-            position=statement.name.position,
-            fix="Serve the function with `USING LINK`.",
+            "user-defined aggregates are not supported",
+            position=position,
+            fix="Collect with array_agg and call a function on it.",
         )
+    if statement.returns_table or statement.returns is None:
+        raise UnsupportedQuery(
+            "table functions of users are not supported", position=position, fix="Return an array and unnest it."
+        )
+    if statement.link is None and statement.language != "sql":
+        raise UnsupportedQuery(
+            f"LANGUAGE {statement.language} functions are not supported yet", position=position, fix="Serve the function with `USING LINK`."
+        )  # fmt: skip
+    language = "sql" if statement.link is None else statement.language
     function = Function(
         place.id, place.database, place.schema, place.name, statement.text, (), "function", statement.arguments, statement.returns,
-        statement.link, statement.language, statement.body, statement.body or place.name,
+        statement.link, language, statement.body, statement.body or place.name,
     )  # fmt: skip
-    return Built(function)
+    if statement.link is not None:
+        return Built(function)
+    environment = table_environment(catalog, place.database)
+    binder = ExpressionBinder(environment, Scope(), "a function")
+    nothing = [Literal(type_, None) for _, type_ in function.arguments]
+    inline_call(function, nothing, environment, lambda n, e, s: ExpressionBinder(e, s).bind(n), binder.coerce)
+    return Built(replace(function, depends_on=tuple(environment.used)))
 
 
 def _index(statement: CreateIndex, place: Place, catalog: Catalog) -> Built:

@@ -104,8 +104,8 @@ def _attach(engine: Engine, built: Built) -> _Attached:
         if created.has_connector:
             reader = build_source(created.options, created.format, source_fields(created))
             return _Attached(connector=ConnectorInput(created, reader, built.watermark))
-        return _Attached(table=TableInput(created, built.watermark))
-    if isinstance(created, Sink) and job is not None:
+        return _Attached(table=TableInput(created, engine.take_row_ids, built.watermark))
+    if isinstance(created, Sink) and job is not None and not created.into:
         fields = _sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
         writer = build_sink(UUID(created.uuid), created.options, created.format, fields, key)
@@ -177,20 +177,35 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
             epoch.run_deferred()
             attached.job.backfill(epoch, engine.stored_relations())
             epoch.run_deferred()
+            _feed(engine, created, epoch)
             epochs += _replay_sources(engine, attached.job, epoch)
-        connection.execute(f"UPDATE hr.meta SET value = {epoch.number} WHERE name = 'epoch'")
+        engine.store_number(epoch)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
+        if isinstance(created, Sink) and created.into in engine.tables:
+            engine.tables[created.into].rolled_back()
         raise
     finally:
         for used in epochs:
             used.release()
+    if isinstance(created, Sink) and created.into:
+        engine.tables[created.into].committed()
     engine.catalog = engine.catalog.with_objects([created])
     _activate(engine, created, attached)
     engine.epoch = epoch.number
+    engine.note_watermarks(epoch)
     for delivery in engine.deliveries.values():
         delivery.notify()
+
+
+def _feed(engine: Engine, created: CatalogObject, epoch: Epoch) -> None:
+    """Rows that a new sink found there already go into its table, and on to what is built on that."""
+    if isinstance(created, Sink) and created.into:
+        epoch.forget_deltas()
+        engine.tables[created.into].step(epoch)
+        engine.run_steps(epoch)
+        epoch.run_deferred()
 
 
 def _ddl(created: CatalogObject, attached: _Attached) -> list[str]:
@@ -227,6 +242,7 @@ def _replay_sources(engine: Engine, job: Job, first: Epoch) -> list[Epoch]:
                 replay.step(epoch)
                 job.run(epoch)
                 epoch.run_deferred()
+                _feed(engine, job.object, epoch)
                 replay.committed()
         finally:
             replay.close()
@@ -320,6 +336,7 @@ def remove(engine: Engine, objects: list[CatalogObject]) -> None:
     engine.catalog = engine.catalog.without(o.id for o in objects)
     for gone in objects:
         engine.jobs.pop(gone.id, None)
+        engine.watermarks.pop(gone.id, None)
         engine.tables.pop(gone.id, None)
         source = engine.connectors.pop(gone.id, None)
         if source is not None:

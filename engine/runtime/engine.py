@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -25,11 +26,12 @@ from core.clock import Clock
 from core.errors import HeadraceError, UnavailableError
 from core.settings import EngineSettings
 from engine.catalog.catalog import Catalog
-from engine.catalog.objects import Input
+from engine.catalog.objects import Input, Subscription
+from engine.operators.base import Watermarks
 from engine.runtime.delivery import Delivery, nowhere
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
-from engine.runtime.jobs import Job
+from engine.runtime.jobs import Job, fed_tables
 from engine.runtime.reads import ReadPool
 from engine.runtime.store import Store
 from engine.runtime.udf_calls import UdfCaller
@@ -40,6 +42,7 @@ T = TypeVar("T")
 
 _STOP_SECONDS = 10.0
 _IDLE_CHECKPOINT_SECONDS = 5.0  # the write-ahead log is folded in when nothing has come for so long
+_CLEANING_MS = 1_000  # a DELETE that finds nothing costs half a millisecond; once a second is not felt
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -71,9 +74,11 @@ class Engine:
         self.udfs = UdfCaller()
         self.reads = ReadPool(self.store, settings)
         self.epoch = self.store.read_meta("epoch")
+        self.watermarks: dict[int, Watermarks] = {}
         self.problem: str | None = None
         self.epochs_run = 0
         self.epoch_seconds = 0.0
+        self._next_cleaning_ms = 0
         self._row_id = self.store.read_meta("row_id")
         self._row_id_lock = threading.Lock()
         self._commands: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
@@ -91,6 +96,9 @@ class Engine:
         from engine.runtime import ddl
 
         ddl.recover(self)
+        for taken in self._inputs():
+            if taken.watermark is not None:
+                self.watermarks[taken.relation.id] = {taken.relation.watermarked[0]: taken.watermark}
         self._thread.start()
         logger.info("engine started", extra={"epoch": self.epoch, "objects": len(self.catalog.objects)})
 
@@ -250,18 +258,13 @@ class Engine:
         began = self.clock.monotonic_seconds()
         self.store.writer.execute("BEGIN")
         try:
-            for table in self.tables.values():
-                table.step(epoch)
+            fed = fed_tables(self.jobs)
+            for number, table in self.tables.items():
+                if number not in fed:
+                    table.step(epoch)
             for source in self.connectors.values():
                 source.step(epoch)
-            for job in self._ordered_jobs():
-                if self._is_touched(job, epoch):
-                    job_began = self.clock.monotonic_seconds()
-                    before = epoch.statements
-                    job.run(epoch)
-                    job.runs += 1
-                    job.statements += epoch.statements - before
-                    job.seconds += self.clock.monotonic_seconds() - job_began
+            self.run_steps(epoch)
             self._finish(epoch)
             self.failpoint("epoch: before commit")
             self.store.writer.execute("COMMIT")
@@ -276,15 +279,43 @@ class Engine:
         self.epoch_seconds += self.clock.monotonic_seconds() - began
         self.epoch_committed(epoch)
 
+    def run_steps(self, epoch: Epoch) -> None:
+        """Everything behind the inputs, each after what it reads from: jobs that are touched, tables that sinks feed."""
+        for step in self._ordered_steps():
+            if isinstance(step, TableInput):
+                step.step(epoch)
+            elif self._is_touched(step, epoch):
+                job_began = self.clock.monotonic_seconds()
+                before = epoch.statements
+                step.run(epoch)
+                step.runs += 1
+                step.statements += epoch.statements - before
+                step.seconds += self.clock.monotonic_seconds() - job_began
+
     def new_epoch(self) -> Epoch:
-        return Epoch(self.store.writer, self.epoch + 1, int(self.clock.now().timestamp() * 1000), self.udfs.call)
+        now_ms = int(self.clock.now().timestamp() * 1000)
+        return Epoch(self.store.writer, self.epoch + 1, now_ms, self.udfs.call, self.watermarks)
 
     def _finish(self, epoch: Epoch) -> None:
         """Deferred writes, delivered rows out of the outboxes, the epoch number."""
         epoch.run_deferred()
+        self._clean_logs(epoch)
         for delivery in self.deliveries.values():
             if delivery.delivered > delivery.purged:
                 epoch.execute(f"DELETE FROM {delivery.sink.outbox} WHERE epoch <= {delivery.delivered}")
+        self.store_number(epoch)
+
+    def _clean_logs(self, epoch: Epoch) -> None:
+        """Forget what subscriptions need not keep any longer, now and then."""
+        if epoch.now_ms < self._next_cleaning_ms:
+            return
+        self._next_cleaning_ms = epoch.now_ms + _CLEANING_MS
+        for found in self.catalog.objects.values():
+            if isinstance(found, Subscription):
+                epoch.execute(f"DELETE FROM {found.log} WHERE ts < {epoch.now_ms - int(found.retention_seconds * 1000)}")
+
+    def store_number(self, epoch: Epoch) -> None:
+        """The epoch number and the last row id, in the epoch's transaction."""
         epoch.execute(
             f"UPDATE hr.meta SET value = CASE name WHEN 'epoch' THEN {epoch.number} ELSE {self._row_id} END WHERE name IN ('epoch', 'row_id')"
         )
@@ -296,6 +327,7 @@ class Engine:
             raise RuntimeError(f"epoch {epoch.number} was committed but {stored} is stored")
         self.epoch = epoch.number
         self.epochs_run += 1
+        self.note_watermarks(epoch)
         for taken in self._inputs():
             taken.committed()
         for delivery in self.deliveries.values():
@@ -304,12 +336,25 @@ class Engine:
         for listener in list(self._listeners):
             listener()
 
+    def note_watermarks(self, epoch: Epoch) -> None:
+        """Remember how far time has come: what rests in the next epochs must not hold back what it is joined with."""
+        self.watermarks.update({relation: delta.watermarks for relation, delta in epoch.deltas.items() if delta.watermarks})
+
     def _inputs(self) -> list[TableInput | ConnectorInput]:
         return [*self.tables.values(), *self.connectors.values()]
 
-    def _ordered_jobs(self) -> list[Job]:
-        """Jobs after those they read from. Ids grow with creation, and one can only build on what exists."""
-        return [self.jobs[i] for i in sorted(self.jobs)]
+    def _ordered_steps(self) -> list[Job | TableInput]:
+        """Jobs after those they read from, and tables that sinks feed after the sinks.
+
+        Without such tables the ids tell: they grow with creation, and one can only build on what exists.
+        """
+        fed = fed_tables(self.jobs)
+        if not fed:
+            return [self.jobs[i] for i in sorted(self.jobs)]
+        order = TopologicalSorter({i: self.jobs[i].reads & (self.jobs.keys() | fed.keys()) for i in sorted(self.jobs)})
+        for table, sinks in fed.items():
+            order.add(table, *sinks)
+        return [self.jobs[i] if i in self.jobs else self.tables[i] for i in order.static_order()]
 
     def _is_touched(self, job: Job, epoch: Epoch) -> bool:
         """Whether anything below changed, or a watermark moved."""

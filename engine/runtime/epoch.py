@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from engine.operators.base import Delta, no_change
+from engine.operators.base import Delta, Watermarks, no_change
 from engine.sql.types import SqlType
 
 logger = logging.getLogger(__name__)
@@ -25,17 +25,27 @@ class Epoch:
         number: of this epoch.
         now_ms: wall-clock time of the barrier, unix milliseconds.
         call_udf: how users' functions are called.
+        known: how far time had come in each relation before this epoch.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, number: int, now_ms: int, call_udf: CallUdf) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        number: int,
+        now_ms: int,
+        call_udf: CallUdf,
+        known: Mapping[int, Watermarks] | None = None,
+    ) -> None:
         self.number = number
         self.now_ms = now_ms
         self._connection = connection
         self._call_udf = call_udf
+        self.known = known or {}
         self._deferred: list[str] = []
         self._temps = 0
         self._registered: list[str] = []
         self._deltas: dict[int, Delta] = {}
+        self._fed: dict[int, list[str]] = {}
         self.statements = 0
 
     def execute(self, sql: str) -> None:
@@ -77,8 +87,15 @@ class Epoch:
     def set_relation_delta(self, relation: int, delta: Delta) -> None:
         self._deltas[relation] = delta
 
+    def feed(self, table: int, select: str) -> None:
+        """Hand rows (all physical columns of a table, and `d`) to a table that takes its turn later in this epoch."""
+        self._fed.setdefault(table, []).append(select)
+
+    def take_fed(self, table: int) -> list[str]:
+        return self._fed.pop(table, [])
+
     def relation_delta(self, relation: int) -> Delta:
-        return self._deltas.get(relation) or no_change()
+        return self._deltas.get(relation) or no_change(self.known.get(relation))
 
     @property
     def deltas(self) -> Mapping[int, Delta]:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from engine.catalog.catalog import QUARANTINE_ID
@@ -44,18 +45,22 @@ _INCLUDE_SQL = {
     "payload": "TRY(CAST(decode(k_value) AS JSON))",
 }
 
+_FED_ROWS = 2**40  # more rows than an epoch can hold: keeps the order of several sinks apart
+
 
 class TableInput:
     """The buffer of a table that clients write to. `add` may be called from any thread.
 
     Args:
         relation: of the catalog; replaced when a column is added or dropped.
+        row_ids: reserves ids for rows that a sink feeds into a table without a primary key.
         watermark: the watermark expression over physical columns, or None. As in RisingWave, rows that were written together
             are judged by the watermark of before they came.
     """
 
-    def __init__(self, relation: Input, watermark: Expr | None = None) -> None:
+    def __init__(self, relation: Input, row_ids: Callable[[int], range], watermark: Expr | None = None) -> None:
         self.relation = relation
+        self._row_ids = row_ids
         self._watermark = watermark
         self._lock = threading.Lock()
         self._waiting: list[pa.Table] = []
@@ -87,25 +92,44 @@ class TableInput:
         return self._moment
 
     def step(self, epoch: Epoch) -> None:
-        """Take what waits and compute the table's changelog."""
+        """Take what waits, and what sinks feed into the table in this epoch, and compute the table's changelog."""
         with self._lock:
             self._taken += self._waiting
             self._waiting, self._rows = [], 0
-        if not self._taken:
+        fed = epoch.take_fed(self.relation.id)
+        if not self._taken and not fed:
             return
         names = column_list(len(self.relation.columns))
-        changes = pa.concat_tables(self._taken, promote_options="permissive").combine_chunks()
-        changes = changes.append_column("ord", pa.array(range(changes.num_rows), pa.int64()))
+        parts = [self._written(epoch)] if self._taken else []
+        parts += [self._fed(epoch, select, number) for number, select in enumerate(fed, start=1)]
+        changes = parts[0] if len(parts) == 1 else f"({' UNION ALL '.join(f'SELECT {names}, d, ord, batch FROM {p}' for p in parts)})"
         if self._watermark is None:
-            apply_changes(epoch, self.relation, epoch.register(changes), names)
+            apply_changes(epoch, self.relation, changes, names)
             return
-        batches = [number for number, table in enumerate(self._taken) for _ in range(table.num_rows)]
-        judged = self._judge(epoch, epoch.register(changes.append_column("batch", pa.array(batches, pa.int64()))))
+        judged = self._judge(epoch, changes)
         apply_changes(epoch, self.relation, f"(SELECT {names}, d, ord FROM {judged} WHERE NOT is_late)", names)
         delta = epoch.relation_delta(self.relation.id)
         moment = self._next_moment or self._moment
         watermarks = {self.relation.watermarked[0]: moment} if moment is not None else {}
         epoch.set_relation_delta(self.relation.id, Delta(delta.source, delta.empty, watermarks))
+
+    def _written(self, epoch: Epoch) -> str:
+        """What clients wrote, in their order."""
+        changes = pa.concat_tables(self._taken, promote_options="permissive").combine_chunks()
+        changes = changes.append_column("ord", pa.array(range(changes.num_rows), pa.int64()))
+        batches = np.repeat(np.arange(len(self._taken)), [table.num_rows for table in self._taken])
+        return epoch.register(changes.append_column("batch", pa.array(batches, pa.int64())))
+
+    def _fed(self, epoch: Epoch, select: str, number: int) -> str:
+        """What a sink gives: after all that clients wrote, retractions first."""
+        stored, count = epoch.temp(f"SELECT *, row_number() OVER (ORDER BY d) AS number FROM ({select}) AS f")
+        first = self._row_ids(count).start
+        items = [
+            f"{first - 1} + number AS c{i}" if column.name == "_row_id" and column.hidden else f"c{i}"
+            for i, column in enumerate(self.relation.columns)
+        ]
+        order = f"{number} * {_FED_ROWS} + number"
+        return f"(SELECT {', '.join(items)}, d, {order} AS ord, {len(self._taken) + number} AS batch FROM {stored})"
 
     def _judge(self, epoch: Epoch, changes: str) -> str:
         """Which rows are late; moves the watermark past all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from engine.catalog.objects import CatalogObject, MaterializedView, Sink, Subscription
 from engine.operators.base import Delta, Operator, apply_to_state, column_list, no_change, store, stored_input
@@ -11,6 +11,7 @@ from engine.operators.leaf import RelationLeaf
 from engine.operators.temporal_join import TemporalJoin
 from engine.plan.stream import operators
 from engine.runtime.epoch import Epoch
+from engine.sql.expressions import render_lenient
 
 _LONG_AGO = dt.datetime(1, 1, 1)  # noqa: DTZ001  instants inside the engine are naive UTC
 OP_INSERT, OP_DELETE, OP_UPDATE_DELETE, OP_UPDATE_INSERT = 1, 2, 3, 4
@@ -40,7 +41,7 @@ class Job:
         if isinstance(self.object, MaterializedView):
             everything = ", ".join(f"c{i} {t.duckdb}" for i, t in enumerate(self.root.types))
             statements.append(f"CREATE TABLE {self.object.physical} ({everything})")
-        elif isinstance(self.object, Sink):
+        elif isinstance(self.object, Sink) and not self.object.into:
             statements.append(f"CREATE TABLE {self.object.outbox} (epoch BIGINT, seq BIGINT, op TINYINT, {visible})")
         elif isinstance(self.object, Subscription):
             statements.append(f"CREATE TABLE {self.object.log} (epoch BIGINT, seq BIGINT, op TINYINT, ts BIGINT, {visible})")
@@ -50,7 +51,7 @@ class Job:
         tables = [table.name for operator in operators(self.root) for table in operator.state()]
         if isinstance(self.object, MaterializedView):
             tables.append(self.object.physical)
-        elif isinstance(self.object, Sink):
+        elif isinstance(self.object, Sink) and not self.object.into:
             tables.append(self.object.outbox)
         elif isinstance(self.object, Subscription):
             tables.append(self.object.log)
@@ -74,12 +75,19 @@ class Job:
         epoch.forget_deltas()
 
     def backfill(self, epoch: Epoch, stored: Collection[int]) -> None:
-        """Feed what is stored in the relations below (those in `stored`), as insertions."""
-        snapshots = {}
-        for leaf in self.leaves:
-            if leaf.relation in stored and leaf.relation not in snapshots:
-                snapshots[leaf.relation] = store(epoch, f"SELECT *, CAST(1 AS TINYINT) AS d FROM {leaf.physical}")
-                epoch.set_relation_delta(leaf.relation, snapshots[leaf.relation])
+        """Feed what is stored in the relations below (those in `stored`), as insertions.
+
+        A source's records are read again later, so until then nothing is known of its time. A subscription tells changes, and
+        there was none since it was created.
+        """
+        if isinstance(self.object, Subscription):
+            return
+        for leaf in {leaf.relation: leaf for leaf in self.leaves}.values():
+            delta = no_change()
+            if leaf.relation in stored:
+                rows = store(epoch, f"SELECT *, CAST(1 AS TINYINT) AS d FROM {leaf.physical}")
+                delta = Delta(rows.source, rows.empty, epoch.known.get(leaf.relation, {}))
+            epoch.set_relation_delta(leaf.relation, delta)
         self.run(epoch)
 
     def run(self, epoch: Epoch) -> None:
@@ -91,7 +99,11 @@ class Job:
             self._store_view(epoch, self.object, delta)
             return
         source = delta.source if self.root.append_only else stored_input(epoch, delta, self.root, exact=True)
-        if not delta.empty and source is not None:
+        if delta.empty or source is None:
+            return
+        if isinstance(self.object, Sink) and self.object.into:
+            self._feed_table(epoch, self.object, source)
+        else:
             self._store_changes(epoch, source)
 
     def _store_view(self, epoch: Epoch, view: MaterializedView, delta: Delta) -> None:
@@ -104,6 +116,12 @@ class Job:
         epoch.set_relation_delta(view.id, delta)
         if not delta.empty:
             apply_to_state(epoch, view.physical, delta.source, width, self.root.key, self.root.append_only, defer=True)
+
+    def _feed_table(self, epoch: Epoch, sink: Sink, source: str) -> None:
+        """Give the rows to the table that the sink goes into."""
+        values = ", ".join(f"{render_lenient(e) if e is not None else 'NULL'} AS c{i}" for i, e in enumerate(sink.feed))
+        where = " WHERE d > 0" if sink.inserts_only else ""
+        epoch.feed(sink.into, f"SELECT {values}, d FROM {source} AS t{where}")
 
     def _store_changes(self, epoch: Epoch, source: str) -> None:
         """Append the changelog, an update's two halves side by side, in the order of the stream key."""
@@ -124,6 +142,16 @@ class Job:
             assert isinstance(self.object, Subscription)
             target, extra = self.object.log, f"{epoch.now_ms}, "
         epoch.execute(f"INSERT INTO {target} SELECT {epoch.number}, {seq}, {op}, {extra}{visible} FROM {source} AS t")
+
+
+def fed_tables(jobs: Mapping[int, Job]) -> dict[int, list[int]]:
+    """Tables that sinks go into, with the sinks."""
+    fed: dict[int, list[int]] = {}
+    for number in sorted(jobs):
+        found = jobs[number].object
+        if isinstance(found, Sink) and found.into:
+            fed.setdefault(found.into, []).append(number)
+    return fed
 
 
 def columns_at(positions: tuple[int, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from engine.catalog.objects import Input
 from engine.operators.base import Delta, apply_to_state, column_list, same_key
 from engine.runtime.epoch import Epoch
+from engine.sql.expressions import Column, Expr, transform
 
 
 def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str) -> None:
@@ -69,3 +70,10 @@ def _candidates(relation: Input, incoming: str, stored: str, names: str) -> str:
         f"SELECT {column_list(len(relation.columns), 'f')}, f.ord FROM ({rows}) AS f LEFT JOIN ({gone}) AS g"
         f" ON {same_key('f', 'g', relation.key)} WHERE g.last IS NULL OR f.ord > g.last"
     )
+
+
+def add_generated(table: Input, values: dict[int, Expr]) -> None:
+    """Compute generated columns from the others' values, all by physical position."""
+    for position, column in enumerate(table.columns):
+        if column.generated is not None:
+            values[position] = transform(column.generated, lambda e: values[e.index] if isinstance(e, Column) else None)

@@ -17,6 +17,7 @@ from engine.functions.windows import is_window_function, resolve_window_function
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
+from engine.sql.binder.sql_functions import inline_call
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
 from engine.sql.errors import (
     GroupingError,
@@ -419,6 +420,10 @@ class ExpressionBinder:
             wanted = [type_ for _, type_ in function.arguments]
             if len(wanted) != len(args) or not all(can_cast_implicitly(a.type, t) for a, t in zip(args, wanted, strict=True)):
                 continue
+            if function.language == "sql":
+                self._env.used[function.id] = None
+                typed = [self.coerce(a, t) for a, t in zip(args, wanted, strict=True)]
+                return inline_call(function, typed, self._env, lambda n, e, s: ExpressionBinder(e, s).bind(n), self.coerce)
             if function.link is None:
                 raise UnsupportedQuery(
                     f"function `{function.name}` has no USING LINK and cannot be called yet",
