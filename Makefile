@@ -15,7 +15,7 @@ DATA_DIR ?= .headrace
 # one worker, so that a platform or a Kafka that its tests share is started once.
 WORKERS ?= 2
 
-.PHONY: help setup demo dev test check bench nightly lock format clean
+.PHONY: help setup demo dev test check lint bench nightly lock format clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,16 +37,14 @@ demo: $(READY) ## The main job: start everything, replay three streams, kill the
 dev: $(READY) ## Keep everything running until Ctrl-C
 	$(BIN)/headrace dev --data-dir $(DATA_DIR)
 
-test: $(READY) ## Lint, types, layers and all tests but the nightly ones
-	$(MAKE) --no-print-directory lint
+test: $(READY) ## All tests but the nightly ones
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not nightly"
 
 check: $(READY) ## What a change must pass before it is shown: ruff, mypy, import-linter, fast tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -q tests/unit
 
-.PHONY: lint
-lint: $(READY)
+lint: $(READY) ## ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
