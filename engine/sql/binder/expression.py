@@ -14,6 +14,7 @@ from engine.functions.casts import can_cast, can_cast_implicitly, common_type
 from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
+from engine.sql.binder.aggregates import ordered_set_arguments
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
@@ -400,11 +401,10 @@ class ExpressionBinder:
 
     def _aggregate(self, call: FunctionCall, node: exp.Expr) -> Expr:
         self._check_allowed("aggregate functions", node)
-        if call.within_group:
-            raise UnsupportedQuery(f"`{call.name}` WITHIN GROUP is not supported yet", position=call.position)
         inner = ExpressionBinder(self._env, self._scope, "aggregate arguments")
         order = tuple(inner.order_key(o) for o in call.order)
         bound = [inner.bind(arg) for arg in call.arguments if not isinstance(arg, exp.Star)]
+        bound, order = ordered_set_arguments(call, bound, order, inner)
         resolved = resolve_aggregate(call.name, [arg.type for arg in bound], call.position)
         cast_args = tuple(self.coerce(a, t) for a, t in zip(bound, resolved.args, strict=True))
         distinct = call.distinct and resolved.name not in ("min", "max", "bool_and", "bool_or")
