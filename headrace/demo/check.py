@@ -12,8 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -22,6 +20,7 @@ from pyiceberg.catalog import Catalog
 from core.settings import Settings
 from headrace.demo.expectations import PIPELINES, Judged, closing_times, expected_rows, judge, open_windows
 from headrace.demo.feedback import parse_instant
+from headrace.demo.places import Prediction, from_lake, from_topic, from_view, in_utc
 from headrace.demo.records import FeatureKey
 from headrace.demo.rescore import Answer, Artifacts, RouteMember, rescore
 from headrace.demo.summary import Percentiles, Summary, TenantSummary
@@ -37,24 +36,6 @@ REASON_WORDS: Mapping[str, tuple[str, ...]] = {
     "late": ("late",),
 }
 """Words of which one must stand in the reason that the quarantine gives, by what we found to be wrong."""
-
-
-class Prediction(NamedTuple):
-    """A prediction as some place holds it; times in UTC, JSON columns parsed."""
-
-    prediction_id: str
-    pipeline: str
-    tenant_id: str
-    entity_id: str
-    feature_start: datetime
-    feature_end: datetime
-    features: tuple[float | None, ...]
-    route_epoch: int | None
-    label: str | None
-    score: float | None
-    members: Any  # JSON
-    error: Any  # JSON
-    appended_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,10 +65,10 @@ def check_everything(
 ) -> None:
     """Compare, and write checks, counts and measurements into the summary. The processes must be running."""
     judged = {name: _judge(settings, name) for name in situation.tenants}
-    topic = [_from_topic(raw) for raw in read_all(settings.kafka, "predictions")]
-    lake = _from_lake(catalog)
+    topic = [from_topic(raw) for raw in read_all(settings.kafka, "predictions")]
+    lake = from_lake(catalog)
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
-        view = _from_view(connection)
+        view = from_view(connection)
         quarantine = connection.execute("SELECT stream, kafka_partition, kafka_offset, reason FROM quarantine").fetchall()
         labelled = connection.execute("SELECT pipeline, prediction_id, label FROM labelled").fetchall()
     labels = _last_labels(settings.kafka)
@@ -132,7 +113,7 @@ def _expected(
         scored = rescore([row["features"] for row in own], situation.routes[(pipeline, tenant)], artifacts)
         for row, answer in zip(own, scored, strict=True):
             prediction = Prediction(
-                row["prediction_id"], pipeline, tenant, row["entity_id"], _utc(row["feature_start"]), _utc(row["feature_end"]),
+                row["prediction_id"], pipeline, tenant, row["entity_id"], in_utc(row["feature_start"]), in_utc(row["feature_end"]),
                 tuple(row["features"]), 1, answer.label, answer.score, None, None,
             )  # fmt: skip
             answers[prediction.prediction_id] = (prediction, answer)
@@ -202,12 +183,12 @@ def _check_lake_features(pipeline: str, catalog: Catalog, judged: Judged, summar
         zip(
             rows["tenant_id"].to_pylist(),
             rows["entity_id"].to_pylist(),
-            map(_utc, rows["feature_end"].to_pylist()),
+            map(in_utc, rows["feature_end"].to_pylist()),
             strict=True,
         )
     )
     expected = Counter(
-        (row["tenant_id"], row["entity_id"], _utc(row["feature_end"])) for row in expected_rows(pipeline, judged).to_pylist()
+        (row["tenant_id"], row["entity_id"], in_utc(row["feature_end"])) for row in expected_rows(pipeline, judged).to_pylist()
     )
     detail = f"{found.total()} rows"
     if found != expected:
@@ -297,7 +278,7 @@ def _measure_latency(judged: Mapping[str, Judged], topic: Sequence[Prediction], 
     everything: list[float] = []
     for name, verdicts in judged.items():
         trigger = {
-            (row["tenant_id"], row["entity_id"], _utc(row["feature_end"])): row["trigger_ms"]
+            (row["tenant_id"], row["entity_id"], in_utc(row["feature_end"])): row["trigger_ms"]
             for row in closing_times(name, verdicts).to_pylist()
         }
         own = []
@@ -330,48 +311,6 @@ def _last_labels(bootstrap: str) -> dict[str, str]:
         for row in [json.loads(raw.value)]
     ]
     return {row["prediction_id"]: row["label"] for _, _, row in sorted(rows, key=lambda each: each[:2])}
-
-
-def _from_topic(raw: Raw) -> Prediction:
-    row = json.loads(raw.value)
-    return _prediction(row, raw.appended_ms)
-
-
-def _from_lake(catalog: Catalog) -> list[Prediction]:
-    return [_prediction(row) for row in catalog.load_table("lake.predictions").scan().to_arrow().to_pylist()]
-
-
-def _from_view(connection: psycopg.Connection) -> list[Prediction]:
-    names = [name for name in Prediction._fields if name != "appended_ms"]
-    rows = connection.execute(f"SELECT {', '.join(names)} FROM predictions".encode()).fetchall()
-    return [_prediction(dict(zip(names, row, strict=True))) for row in rows]
-
-
-def _prediction(row: Mapping[str, Any], appended_ms: int = 0) -> Prediction:  # Any: JSON or driver values
-    return Prediction(
-        row["prediction_id"],
-        row["pipeline"],
-        row["tenant_id"],
-        row["entity_id"],
-        _utc(row["feature_start"]),
-        _utc(row["feature_end"]),
-        tuple(row["features"]),
-        row["route_epoch"],
-        row["label"],
-        row["score"],
-        _parsed(row["members"]),
-        _parsed(row["error"]),
-        appended_ms,
-    )
-
-
-def _parsed(value: Any) -> Any:  # Any: JSON, as text or not
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _utc(value: object) -> datetime:
-    moment = value if isinstance(value, datetime) else parse_instant(value)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _close(left: Sequence[float | None], right: Sequence[float | None], tolerance: float) -> bool:

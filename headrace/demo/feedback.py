@@ -38,6 +38,7 @@ class Labeller:
     Attributes:
         seen: predictions read, by pipeline.
         sent: labels sent, by pipeline; corrections count too.
+        labelled: ids of the predictions that get a label.
         latest: the last prediction of each pipeline, for the view.
     """
 
@@ -47,6 +48,7 @@ class Labeller:
     seed: int
     seen: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
+    labelled: set[str] = field(default_factory=set)
     latest: dict[str, Mapping[str, object]] = field(default_factory=dict)
     _classes: dict[str, list[str]] = field(init=False)
     _due: list[tuple[float, int, str, bytes]] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Labeller:
         luck = rng.random()
         if label is None or luck < NEVER:
             return
+        self.labelled.add(str(prediction["prediction_id"]))
         now = self.clock.now()
         delays = rng.uniform(0.5, LONGEST_DELAY_SECONDS, 2)
         self._put(pipeline, prediction, label, now + timedelta(seconds=LONGEST_DELAY_SECONDS), float(delays[0]))

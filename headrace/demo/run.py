@@ -19,16 +19,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from pydantic import SecretStr
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
 
 from core.clock import Clock, SystemClock
 from core.errors import ConflictError, UnavailableError
 from core.settings import Settings
 from headrace.config import Loaded
+from headrace.demo.board import Board
 from headrace.demo.check import Situation, check_everything
 from headrace.demo.door import Door
+from headrace.demo.expectations import PIPELINES, expected_rows, judge
 from headrace.demo.feedback import LONGEST_DELAY_SECONDS, Labeller
 from headrace.demo.graphql import Follower, query
 from headrace.demo.records import Stream
@@ -37,7 +42,8 @@ from headrace.demo.report import next_steps, print_summary
 from headrace.demo.rescore import RouteMember
 from headrace.demo.scenario import Scenario, built_in_scenario
 from headrace.demo.summary import Summary
-from headrace.demo.view import Status, StreamStatus, View
+from headrace.demo.topics import read_all
+from headrace.demo.view import View
 from headrace.logs import move_to_file
 from headrace.platform import Platform, running_platform
 from headrace.ports import accepts_connections
@@ -54,6 +60,7 @@ KILL_SHARE = 0.4
 RECOVERY_SECONDS = 60.0
 DRAIN_SECONDS = 90.0
 FRAME_SECONDS = 0.25
+QUIET_SECONDS = 2.0
 MARKER = ".demo"
 
 
@@ -153,6 +160,15 @@ def _check_nothing_left(settings: Settings, summary: Summary) -> None:
         summary.check("no process and no port is left behind", not listening, told)
 
 
+class Arrived(NamedTuple):
+    """How many rows a place has; all at least what was worked out means that nothing is on its way any more."""
+
+    view: int
+    lake: int
+    lake_features: int
+    labelled: int
+
+
 @dataclass
 class _Demo:
     """One run; the methods are its chapters, in order."""
@@ -166,7 +182,6 @@ class _Demo:
     followers: list[Follower] = field(default_factory=list)
     killed_at: float | None = None
     recovered_at: float | None = None
-    _rates: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
     def run(self) -> None:
         settings = self.platform.settings
@@ -188,20 +203,21 @@ class _Demo:
             )
         with self._timed("replay"):
             streams = self.scenario.build(self.clock.now(), self.replay_seconds + STEADY_SECONDS)
-            replay, labeller = self._replay(streams)
+            board = self._replay(streams)
         with self._timed("drain"):
-            self._drain(streams, replay, labeller)
+            self._drain(board)
         with self._timed("check"):
-            self._check(streams, replay, catalog, registry)
+            self._check(board, catalog, registry)
 
     # -- chapters
 
-    def _replay(self, streams: list[Stream]) -> tuple[Replay, Labeller]:
+    def _replay(self, streams: list[Stream]) -> Board:
         settings = self.platform.settings
         keys = {tenant: key.get_secret_value() for tenant, key in settings.api_keys.items()}
         replay = Replay(streams, settings.kafka, Door(self.platform.api_url, keys))
         labeller = Labeller(settings.kafka, {stream.pipeline: stream.truth for stream in streams}, self.clock, SEED)
         self.followers = [Follower(self.platform.api_url, keys[stream.tenants[0]], stream.tenants[0]) for stream in streams]
+        board = Board(streams, replay, labeller, self.followers, self.platform.supervisor, self._count_quarantine)
         for follower in self.followers:
             follower.start()
         labeller.start()
@@ -214,11 +230,11 @@ class _Demo:
             self.platform.supervisor.check()
             self._kill_once(replay.elapsed_seconds)
             phase = "replay" if replay.elapsed_seconds < self.replay_seconds else "steady rate"
-            self.view.show(self._status(phase, min(1.0, replay.elapsed_seconds / total), streams, replay, labeller))
+            self.view.show(board.status(phase, min(1.0, replay.elapsed_seconds / total)))
             time.sleep(FRAME_SECONDS)
         replay.stop()
         replay.check()
-        return replay, labeller
+        return board
 
     def _kill_once(self, elapsed_seconds: float) -> None:
         if self.killed_at is None and elapsed_seconds >= KILL_SHARE * self.replay_seconds:
@@ -235,52 +251,63 @@ class _Demo:
         if self.killed_at is not None and self.recovered_at is None and time.monotonic() - self.killed_at > RECOVERY_SECONDS:
             raise UnavailableError(f"the engine did not come back within {RECOVERY_SECONDS:g} s after SIGKILL")
 
-    def _drain(self, streams: list[Stream], replay: Replay, labeller: Labeller) -> None:
-        """Wait until everything has arrived everywhere: each count stands still, and lake and view agree with the topic."""
+    def _drain(self, board: Board) -> None:
+        """Wait until everything that must arrive has arrived everywhere, and then stands still."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        self._until_quiet(deadline, lambda: labeller.seen.total(), streams, replay, labeller)
+        labeller, kafka = board.labeller, self.platform.settings.kafka
+        wanted = sum(
+            expected_rows(stream.pipeline, judge(read_all(kafka, stream.topic), PIPELINES[stream.pipeline])).num_rows
+            for stream in board.streams
+        )
+        self._until(deadline, board, lambda: labeller.seen.total() >= wanted)
         time.sleep(LONGEST_DELAY_SECONDS / 4)  # let some of the late labels be late in their own time
         labeller.finish()
-        self._until_quiet(deadline, self._arrived, streams, replay, labeller)
+        least = Arrived(wanted, wanted, wanted, len(labeller.labelled))
+        self._until(deadline, board, lambda: all(has >= needs for has, needs in zip(self._arrived(), least, strict=True)))
+        self._until_quiet(deadline, board)
         for follower in self.followers:
             follower.stop()
         self.view.say(f"all arrived: {labeller.seen.total():,} predictions, {labeller.sent.total():,} labels sent back")
 
-    def _arrived(self) -> int:
-        """Rows in the lake, the view and the labels together."""
-        return (
-            sum(int(self._ask(sql)[0][0]) for sql in ("SELECT count(*) FROM predictions", "SELECT count(*) FROM labelled"))
-            + self._lake_rows()
-        )
-
-    def _lake_rows(self) -> int:
+    def _arrived(self) -> Arrived:
+        """Rows by place; none where a place does not answer."""
         settings = self.platform.settings
-        catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-        rows = 0
-        for name in ("predictions", *(f"features_{pipeline}" for pipeline in self.scenario.pipelines)):
-            snapshot = catalog.load_table(f"lake.{name}").current_snapshot()
-            rows += int(snapshot.summary["total-records"] or 0) if snapshot is not None and snapshot.summary is not None else 0
-        return rows
+        try:
+            catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+            return Arrived(
+                int(self._ask("SELECT count(*) FROM predictions")[0][0]),
+                _rows(catalog, "lake.predictions"),
+                sum(_rows(catalog, f"lake.features_{pipeline}") for pipeline in self.scenario.pipelines),
+                int(self._ask("SELECT count(*) FROM labelled")[0][0]),
+            )
+        except (psycopg.Error, OSError, NoSuchTableError):
+            return Arrived(0, 0, 0, 0)
 
-    def _until_quiet(
-        self, deadline: float, count: Callable[[], int], streams: list[Stream], replay: Replay, labeller: Labeller
-    ) -> None:
-        """Poll until a count has not changed for three seconds, ten times the longest way from one place to the next."""
-        last, since = -1, time.monotonic()
-        while time.monotonic() - since < 3.0:
+    def _until(self, deadline: float, board: Board, arrived: Callable[[], bool]) -> None:
+        """Poll; when time is up go on all the same: the checks will tell what is missing."""
+        while not arrived():
             if time.monotonic() > deadline:
-                self.view.say("not everything stood still in time; the checks will tell what is missing", "bold yellow")
+                self.view.say("not everything has arrived in time; the checks will tell what is missing", "bold yellow")
                 return
-            now = count()
-            if now != last:
-                last, since = now, time.monotonic()
-            self.view.show(self._status("draining", 1.0, streams, replay, labeller))
+            self.platform.supervisor.check()
+            self.view.show(board.status("draining", 1.0))
             time.sleep(FRAME_SECONDS)
 
-    def _check(self, streams: list[Stream], replay: Replay, catalog: object, registry: Registry) -> None:
-        from pyiceberg.catalog import Catalog
+    def _until_quiet(self, deadline: float, board: Board) -> None:
+        """What comes too often comes late: wait until the counts have not changed for a while."""
+        last, since = self._arrived(), time.monotonic()
 
-        assert isinstance(catalog, Catalog)
+        def quiet() -> bool:
+            nonlocal last, since
+            now = self._arrived()
+            if now != last:
+                last, since = now, time.monotonic()
+            return time.monotonic() - since >= QUIET_SECONDS
+
+        self._until(deadline, board, quiet)
+
+    def _check(self, board: Board, catalog: Catalog, registry: Registry) -> None:
+        streams, replay = board.streams, board.replay
         assert replay.started_seconds is not None
         settings = self.platform.settings
         wall_started = self.clock.now() - timedelta(seconds=self.clock.monotonic_seconds() - replay.started_seconds)
@@ -300,7 +327,7 @@ class _Demo:
         self._check_engine_came_back()
         self._check_graphql()
 
-    def _check_uploads(self, streams: list[Stream], replay: Replay) -> None:
+    def _check_uploads(self, streams: Sequence[Stream], replay: Replay) -> None:
         wanted = sum(record.uploaded_at is not None for stream in streams for record in stream.records)
         if wanted:
             self.summary.check(
@@ -344,40 +371,9 @@ class _Demo:
             f"{len(live)} newest predictions of {follower.tenant}" if live == past else f"{live} != {past}",
         )
 
-    # -- what the view shows
-
-    def _status(self, phase: str, share: float, streams: list[Stream], replay: Replay, labeller: Labeller) -> Status:
-        quarantined = self._quarantined()
-        rows = []
-        for stream in streams:
-            sent = sum(count for (pipeline, _), count in replay.sent.items() if pipeline == stream.pipeline)
-            rows.append(
-                StreamStatus(
-                    stream.pipeline,
-                    sent,
-                    self._rate(stream.pipeline, sent),
-                    labeller.seen[stream.pipeline],
-                    _behind(stream, replay, labeller),
-                    labeller.sent[stream.pipeline],
-                    quarantined.get(stream.pipeline, 0),
-                    _told(labeller.latest.get(stream.pipeline)),
-                )
-            )
-        supervisor = self.platform.supervisor
-        processes = {name: "up" if supervisor.is_ready(name) else "down" for name in ("broker", "udf", "engine", "api")}
-        return Status(phase, share, rows, processes, sum(follower.frames for follower in self.followers))
-
-    def _rate(self, name: str, sent: int) -> float:
-        history = self._rates.setdefault(name, [])
-        history.append((time.monotonic(), sent))
-        del history[:-12]
-        (begun, first), (now, last) = history[0], history[-1]
-        return (last - first) / (now - begun) if now > begun else 0.0
-
-    def _quarantined(self) -> dict[str, int]:
-        with contextlib.suppress(psycopg.Error, OSError):
-            return {str(row[0]): int(row[1]) for row in self._ask("SELECT stream, count(*) FROM quarantine GROUP BY stream", 1)}
-        return {}
+    def _count_quarantine(self) -> dict[str, int]:
+        rows = self._ask("SELECT stream, count(*) FROM quarantine GROUP BY stream", timeout_seconds=1)
+        return {str(stream): int(count) for stream, count in rows}
 
     def _ask(self, sql: str, timeout_seconds: int = 10) -> list[tuple[int | str, ...]]:
         url = self.platform.settings.database_url
@@ -391,22 +387,9 @@ class _Demo:
         self.summary.timings_seconds[name] = round(time.monotonic() - begun, 2)
 
 
-def _behind(stream: Stream, replay: Replay, labeller: Labeller) -> float | None:
-    latest = labeller.latest.get(stream.pipeline)
-    if latest is None:
-        return None
-    from headrace.demo.feedback import parse_instant
-
-    sent_until = stream.first + timedelta(seconds=min(replay.elapsed_seconds, stream.records[-1].at_seconds) * stream.speed)
-    return max(0.0, (sent_until - parse_instant(latest["feature_end"])).total_seconds() / stream.speed)
-
-
-def _told(prediction: Mapping[str, object] | None) -> str:
-    if prediction is None:
-        return ""
-    score = prediction["score"]
-    told = f"{score:.2f}" if isinstance(score, float) else "error"
-    return f"{prediction['tenant_id']}/{prediction['entity_id']} {prediction['label']} {told}"
+def _rows(catalog: Catalog, table: str) -> int:
+    snapshot = catalog.load_table(table).current_snapshot()
+    return int(snapshot.summary["total-records"] or 0) if snapshot is not None and snapshot.summary is not None else 0
 
 
 def _routes(scenario: Scenario) -> dict[tuple[str, str], list[RouteMember]]:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace.demo.check import Prediction, _check_place, _check_quarantine
+from headrace.demo.check import _check_place, _check_quarantine
 from headrace.demo.expectations import Judged, Verdict
+from headrace.demo.places import Prediction
 from headrace.demo.rescore import Answer
 from headrace.demo.summary import Summary
 
