@@ -60,6 +60,7 @@ class EpochContext(Protocol):
     """What an operator may do during an epoch; everything happens in the epoch's one transaction."""
 
     number: int
+    now_ms: int
 
     def execute(self, sql: str) -> None:
         """Run one statement."""
@@ -118,6 +119,7 @@ class Operator(ABC):
         key: positions of the stream key.
         append_only: the output never retracts.
         watermarked: positions that carry a watermark.
+        next_wake: unix milliseconds at which the output changes without input; None where it does not.
     """
 
     inputs: tuple[Operator, ...] = ()
@@ -126,6 +128,7 @@ class Operator(ABC):
     key: tuple[int, ...] = ()
     append_only: bool = False
     watermarked: frozenset[int] = frozenset()
+    next_wake: int | None = None
 
     def state(self) -> tuple[StateTable, ...]:
         """Tables that it owns; named in `name_state`."""

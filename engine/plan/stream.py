@@ -14,6 +14,7 @@ from engine.operators.group_top_n import GroupTopN
 from engine.operators.hash_aggregate import HashAggregate
 from engine.operators.join import Join
 from engine.operators.leaf import RelationLeaf, ValuesLeaf
+from engine.operators.now_filter import NowFilter, uses_only_now
 from engine.operators.over_window import OverWindow
 from engine.operators.project import Project
 from engine.operators.project_set import ProjectSet
@@ -28,7 +29,7 @@ from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery
-from engine.sql.expressions import Column, Expr, UdfCall, is_volatile, transform, walk
+from engine.sql.expressions import Column, Expr, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
 
 
 def compile_stream(node: algebra.Node, catalog: Catalog, *, emit_on_window_close: bool = False) -> Operator:
@@ -138,12 +139,17 @@ class _Compiler:
 
     def _filter(self, node: algebra.Filter) -> Operator:
         source = self.compile(node.input)
-        if is_volatile(node.predicate):
+        parts = conjuncts(node.predicate)
+        timed = [p for p in parts if uses_only_now(p)]
+        steady = conjunction([p for p in parts if not is_volatile(p)])
+        if any(is_volatile(p) and not uses_only_now(p) for p in parts):
             raise UnsupportedQuery(
                 "a function whose value changes cannot be used in WHERE of a materialized view",
                 fix="Compute it as a column of another view and filter that.",
             )
-        return Filter(source, node.predicate)
+        if steady is not None:
+            source = Filter(source, steady)
+        return NowFilter(source, timed) if timed else source
 
     def _window(self, node: algebra.Window) -> Operator:
         return WindowTable(self.compile(node.input), node)

@@ -186,8 +186,12 @@ class Engine:
             waiting = self._poll()
             now = self.clock.monotonic_seconds()
             flushing = bool(self._flushes)
-            if not waiting and not flushing:
-                if not self._wake.wait(_IDLE_CHECKPOINT_SECONDS if dirty else None) and dirty:
+            due = self._seconds_until_due()
+            if not waiting and not flushing and (due is None or due > 0):
+                idle = _IDLE_CHECKPOINT_SECONDS if dirty else None
+                if due is not None and (idle is None or due < idle):
+                    self._wake.wait(due)
+                elif not self._wake.wait(idle) and dirty:
                     self.store.checkpoint()
                     dirty = False
                 continue
@@ -200,6 +204,11 @@ class Engine:
             else:
                 self._wake.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
                 failures += 1
+
+    def _seconds_until_due(self) -> float | None:
+        """How long until some view changes by time alone; None if none does."""
+        due = min((at for job in self.jobs.values() if (at := job.due()) is not None), default=None)
+        return None if due is None else due / 1000 - self.clock.now().timestamp()
 
     def _run_commands(self) -> None:
         while True:
@@ -357,7 +366,10 @@ class Engine:
         return [self.jobs[i] if i in self.jobs else self.tables[i] for i in order.static_order()]
 
     def _is_touched(self, job: Job, epoch: Epoch) -> bool:
-        """Whether anything below changed, or a watermark moved."""
+        """Whether anything below changed, a watermark moved, or time alone changes its rows."""
+        due = job.due()
+        if due is not None and due <= epoch.now_ms:
+            return True
         for relation in job.reads:
             delta = epoch.deltas.get(relation)
             if delta is None:

@@ -34,6 +34,10 @@ class Job:
         self.reads = {leaf.relation for leaf in self.leaves}
         self.looks_up = {o.looks_up for o in operators(root) if isinstance(o, TemporalJoin)}
 
+    def due(self) -> int | None:
+        """Unix milliseconds at which it must run even without input; None if it need not."""
+        return min((o.next_wake for o in operators(self.root) if o.next_wake is not None), default=None)
+
     def ddl(self) -> list[str]:
         """CREATE TABLE statements of all that the job stores."""
         statements = [table.ddl for operator in operators(self.root) for table in operator.state()]
