@@ -90,10 +90,10 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """Runs `specs` in order on one data folder, which it locks.
+    """Runs `specs` on one data folder, which it locks.
 
     Args:
-        specs: started in this order, stopped in the reverse one.
+        specs: stopped in the reverse order.
         data_dir: gets `run.json`, `supervisor.lock` and `logs/`.
         environ: environment of the children.
         on_event: called from the monitor thread; must be quick.
@@ -131,14 +131,12 @@ class Supervisor:
         self._pipe = os.pipe()
         try:
             for spec in self.specs:
-                if accepts_connections(spec.host, spec.port):
-                    raise ConflictError(
-                        f"`{spec.host}:{spec.port}` is in use by another process",
-                        where=spec.name,
-                        fix="Stop it, or choose another port (port 0 takes a free one).",
-                    )
+                self._check_port_is_free(spec)
+            # All at once: each waits for those it needs by itself, as it must after a crash, and importing takes longest.
+            for spec in self.specs:
                 with self._guard:
                     self._children[spec.name] = self._spawn(spec)
+            for spec in self.specs:
                 self._await_ready(spec.name, timeout_seconds)
         except BaseException:
             self.stop()
@@ -223,6 +221,14 @@ class Supervisor:
                 fix="Stop it, or choose another folder with --data-dir.",
             ) from error
         self._lock_file = file
+
+    def _check_port_is_free(self, spec: ProcessSpec) -> None:
+        if accepts_connections(spec.host, spec.port):
+            raise ConflictError(
+                f"`{spec.host}:{spec.port}` is in use by another process",
+                where=spec.name,
+                fix="Stop it, or choose another port (port 0 takes a free one).",
+            )
 
     def _spawn(self, spec: ProcessSpec) -> _Child:
         assert self._pipe is not None

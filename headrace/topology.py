@@ -11,7 +11,7 @@ from headrace.ports import accepts_connections, free_port, parse_address, replac
 from headrace.supervisor import ProcessSpec
 
 SERVICES = ("broker", "udf", "engine", "api")
-"""In the order of their start: the engine asks the UDF server when a function is created."""
+"""Stopped in the reverse order: who asks stops before who answers."""
 
 
 PORTS_FILE = "ports.json"
