@@ -6,7 +6,7 @@ from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Relation
 from engine.catalog.system import SYSTEM_RELATIONS
 from engine.plan.algebra import Node, Scan
-from engine.plan.batch import render_node
+from engine.plan.batch import render_query
 from engine.plan.rules import rewrite
 from engine.sql.errors import UnsupportedQuery
 from engine.sql.expressions import UdfCall, render_literal, walk
@@ -15,7 +15,7 @@ from engine.sql.expressions import UdfCall, render_literal, walk
 def read_sql(node: Node, catalog: Catalog, database: str) -> str:
     """One DuckDB query with columns c0, c1 ..."""
     _refuse_udfs(node)
-    return render_node(rewrite(node), lambda scan: read_scan(scan, catalog, database))
+    return render_query(rewrite(node), lambda scan: read_scan(scan, catalog, database))
 
 
 def read_scan(scan: Scan, catalog: Catalog, database: str) -> str:

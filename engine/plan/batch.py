@@ -22,7 +22,7 @@ from engine.plan.algebra import (
     Values,
     Window,
 )
-from engine.sql.errors import UnsupportedQuery
+from engine.sql.errors import UnsupportedQuery, too_deep
 from engine.sql.expressions import AggregateCall, Expr, OrderKey, WindowCall, render, render_lenient, render_order
 
 MORE_THAN_ONE_ROW = "more than one row returned by a subquery used as an expression"
@@ -33,6 +33,18 @@ ReadScan = Callable[[Scan], str]
 
 _RANKING = frozenset({"row_number", "rank", "dense_rank", "lag", "lead"})
 """Window functions that have no frame."""
+
+
+def render_query(node: Node, read: ReadScan) -> str:
+    """As `render_node`, for a whole query.
+
+    Raises:
+        SqlError: 54001, the tree is too deep.
+    """
+    try:
+        return render_node(node, read)
+    except RecursionError as error:
+        raise too_deep() from error
 
 
 def render_node(node: Node, read: ReadScan) -> str:

@@ -28,7 +28,7 @@ from engine.operators.window_close_sort import WindowCloseSort
 from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
-from engine.sql.errors import InvalidDefinition, UnsupportedQuery
+from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
 from engine.sql.expressions import Column, Expr, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
 
 
@@ -39,8 +39,14 @@ def compile_stream(node: algebra.Node, catalog: Catalog, *, emit_on_window_close
         UnsupportedQuery: something in the query cannot be kept up to date.
         InvalidDefinition: EMIT ON WINDOW CLOSE without a watermark to close by.
     """
+    try:
+        return _compile(rewrite(node), catalog, emit_on_window_close)
+    except RecursionError as error:
+        raise too_deep() from error
+
+
+def _compile(top: algebra.Node, catalog: Catalog, emit_on_window_close: bool) -> Operator:
     compiler = _Compiler(catalog, emit_on_window_close)
-    top = rewrite(node)
     if isinstance(top, algebra.TopN) and top.limit is None and not top.offset:
         top = top.input  # ORDER BY alone has no meaning for a stored relation
     root = compiler.compile(top)

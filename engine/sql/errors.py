@@ -33,6 +33,11 @@ class SqlError(HeadraceError):
             self.sqlstate = sqlstate
 
 
+def too_deep() -> SqlError:
+    """For a query whose tree is deeper than our recursion."""
+    return SqlError("stack depth limit exceeded", sqlstate="54001", fix="Nest fewer expressions or subqueries, or split the query.")
+
+
 class SqlSyntaxError(SqlError):
     """The text is not SQL."""
 

@@ -244,12 +244,14 @@ def conjuncts(expr: Expr) -> list[Expr]:
 
 
 def conjunction(parts: list[Expr]) -> Expr | None:
-    if not parts:
-        return None
-    result = parts[0]
-    for part in parts[1:]:
-        result = Call(BOOL, "and", (result, part), "({0} AND {1})")
-    return result
+    """All of them joined by AND, as a tree of little depth."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    half = len(parts) // 2
+    left, right = conjunction(parts[:half]), conjunction(parts[half:])
+    assert left is not None
+    assert right is not None
+    return Call(BOOL, "and", (left, right), "({0} AND {1})")
 
 
 def quote_string(text: str) -> str:

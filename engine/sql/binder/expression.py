@@ -81,6 +81,8 @@ class ExpressionBinder:
             if isinstance(node, kind):
                 return method(self, node)
         sign = _BINARY.get(type(node))
+        if sign in ("and", "or"):
+            return self._connected(sign, node)
         if sign is not None:
             if isinstance(node.expression, (exp.Any, exp.All)):
                 return bind_quantified(self, sign, node.this, node.expression, node)
@@ -90,6 +92,19 @@ class ExpressionBinder:
             position=position_of(node),
             fix="Rewrite it with other functions, or run the statement on a RisingWave cluster.",
         )
+
+    def _connected(self, sign: str, node: exp.Expr) -> Expr:
+        """A chain of ANDs or ORs as a tree of little depth, however long it is."""
+        operands: list[exp.Expr] = []
+        rest = node
+        while type(rest) is type(node):
+            operands.append(rest.expression)
+            rest = rest.this
+        bound = [self.bind(operand) for operand in (rest, *reversed(operands))]
+        while len(bound) > 1:
+            pairs = [self._call(sign, bound[i : i + 2], node) for i in range(0, len(bound) - 1, 2)]
+            bound = pairs + bound[len(pairs) * 2 :]
+        return bound[0]
 
     def bind_boolean(self, node: exp.Expr, clause: str) -> Expr:
         bound = self.bind(node)

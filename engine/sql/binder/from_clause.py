@@ -147,7 +147,7 @@ class _FromBinder:
                 sqlstate="22023",
             )
         columns = (*node.columns, OutputColumn("window_start", time.type), OutputColumn("window_end", time.type))
-        return _aliased(Window(columns, node, time.index, slide, size, offset % slide), item, default=name.lower())
+        return _aliased(Window(columns, node, time.index, slide, size, offset % slide), item, default=_table_of(scope) or name.lower())
 
     def _table_argument(self, argument: exp.Expr) -> tuple[Node, Scope]:
         if isinstance(argument, exp.Column):
@@ -272,6 +272,12 @@ def _merged(
         columns = (*node.columns, *(OutputColumn("?using?", e.type) for e in added))
         result = Project(columns, node, (*(Column(c.type, i) for i, c in enumerate(node.columns)), *added))
     return result, Scope((*merged, *others))
+
+
+def _table_of(scope: Scope) -> str | None:
+    """The one table that all columns are of; its name stays in sight behind TUMBLE and HOP."""
+    tables = {c.table for c in scope.columns}
+    return tables.pop() if len(tables) == 1 else None
 
 
 def _unique(relation: Relation) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from engine.sql.binder.from_clause import bind_from
 from engine.sql.binder.grouping import Keys, aggregate_sets, grouping_sets
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.table_functions import extract_set_values
-from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
+from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery, too_deep
 from engine.sql.expressions import (
     AggregateCall,
     Column,
@@ -55,7 +55,16 @@ def bind_query(query: exp.Expr, environment: Environment) -> BoundQuery:
         SqlError: with SQLSTATE and, where known, the position.
     """
     if environment.depth > 64:
-        raise SqlError("the query is nested too deeply", sqlstate="54001", fix="Split it into several views.")
+        raise too_deep()
+    if environment.depth:
+        return _bind_query(query, environment)
+    try:
+        return _bind_query(query, environment)
+    except RecursionError as error:
+        raise too_deep() from error
+
+
+def _bind_query(query: exp.Expr, environment: Environment) -> BoundQuery:
     environment = _with_ctes(query, environment)
     if isinstance(query, exp.Subquery):
         inner = bind_query(query.this, environment).node
