@@ -15,7 +15,7 @@ import datetime as dt
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -33,13 +33,17 @@ class Delta:
         source: a FROM item (a table's name or a SELECT in parentheses) with c0 .. and d.
         empty: known to hold no row; then `source` must not be read.
         watermarks: by column position.
-        picked: `source` only picks columns of a stored table.
+        picked: `source` only picks columns (and rows) of a stored table, so that it may be read again.
+        exact: consolidated to the last row although `source` is no table.
+        grows: known to hold no retraction.
     """
 
     source: str
     empty: bool = False
     watermarks: Watermarks = field(default_factory=dict)
     picked: bool = False
+    exact: bool = False
+    grows: bool = False
 
     @property
     def stored(self) -> bool:
@@ -84,6 +88,10 @@ class EpochContext(Protocol):
 
     def register(self, table: pa.Table) -> str:
         """Make an Arrow table readable under the returned name until the epoch ends."""
+        ...
+
+    def fetch_rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Read a few rows as Python values."""
         ...
 
     def call_udf(
@@ -196,7 +204,7 @@ def stored_input(epoch: EpochContext, delta: Delta, source: Operator, *, exact: 
     """
     if delta.empty:
         return None
-    if delta.stored or (delta.picked and (source.append_only or not exact)):
+    if delta.stored or (delta.picked and (source.append_only or delta.exact or not exact)):
         return delta.source
     width = len(source.types)
     select = f"SELECT {column_list(width)}, d FROM {delta.source} AS t"

@@ -24,7 +24,9 @@ class Filter(Operator):
         if delta.empty:
             return no_change(delta.watermarks)
         return Delta(
-            f"(SELECT * FROM {delta.source} AS t WHERE {render_lenient(self._predicate)})", watermarks=delta.watermarks
+            f"(SELECT * FROM {delta.source} AS t WHERE {render_lenient(self._predicate)})",
+            watermarks=delta.watermarks,
+            grows=delta.grows,
         )
 
     def details(self) -> str:

@@ -1,18 +1,24 @@
 """Aggregate that is brought up to date by adding and subtracting: count, exact sum and avg, min and max of append-only input.
 
 State per group: the number of rows, and for each call its partial values. One statement folds the epoch's rows into one row a
-group, one finds the groups' old state; the output is the old row retracted and the new one inserted where they differ.
+group beside the group's old state; the output picks from it the old row, retracted, and the new one, where they differ. What
+was touched is counted, so that the state is written by the cheapest statement, and an output without rows, or without
+retractions, is known as such to whoever reads it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.functions.aggregates import maintenance_of
-from engine.operators.base import Delta, EpochContext, Operator, StateTable, column_list, columns, no_change, same_key, store
+from engine.operators.base import Delta, EpochContext, Operator, StateTable, columns, no_change, same_key, store
 from engine.sql.expressions import AggregateCall, Expr, render_lenient
 from engine.sql.types import SqlType
+
+_PARTIAL = re.compile(r"\bp(?=\d+\b)")
+"""A partial column's name in a final expression; the old value's has `o_` before it."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +118,41 @@ class HashAggregate(Operator):
         (delta,) = deltas
         if delta.empty:
             return no_change()
-        groups = len(self._groups)
         changed, count = epoch.temp(self._changed(delta.source))
         if not count:
             return no_change()
-        out = self._output(changed)
-        result = store(epoch, out)
-        epoch.execute(f"DELETE FROM {self._state} USING {changed} AS x WHERE {same_key(self._state, 'x', range(groups))}")
-        partials = ", ".join(["n", *(f"p{i}" for i in range(len(self._partials)))])
-        keep = " WHERE n > 0" if groups else ""
-        epoch.execute(f"INSERT INTO {self._state} SELECT {', '.join([*columns(groups), partials])} FROM {changed}{keep}")
-        return result
+        ((known, ended, gone, come),) = epoch.fetch_rows(
+            f"SELECT count(o_n), count(*) FILTER (WHERE NOT lives), count(*) FILTER (WHERE lived AND differs),"
+            f" count(*) FILTER (WHERE lives AND differs) FROM {changed}"
+        )
+        self._write(epoch, changed, known, count, ended)
+        if not gone and not come:
+            return no_change()
+        return Delta(f"({self._output(changed)})", picked=True, exact=True, grows=not gone)
+
+    def _write(self, epoch: EpochContext, changed: str, known: int, count: int, ended: int) -> None:
+        """Bring the state up to date.
+
+        Args:
+            known: of the `count` touched groups those that had state.
+            ended: those that have no row any more.
+        """
+        groups = len(self._groups)
+        partials = ["n", *(f"p{i}" for i in range(len(self._partials)))]
+        everything = ", ".join([*columns(groups), *partials])
+        on = same_key(self._state if known == count and not ended else "s", "x", range(groups))
+        update = ", ".join(f"{p} = x.{p}" for p in partials)
+        if not known:
+            epoch.execute(f"INSERT INTO {self._state} SELECT {everything} FROM {changed} WHERE lives")
+        elif known == count and not ended:
+            epoch.execute(f"UPDATE {self._state} SET {update} FROM {changed} AS x WHERE {on}")
+        else:
+            values = ", ".join([*columns(groups, "x"), *(f"x.{p}" for p in partials)])
+            source = f"(SELECT * FROM {changed} WHERE lives OR o_n IS NOT NULL)"
+            epoch.execute(
+                f"MERGE INTO {self._state} AS s USING {source} AS x ON {on} WHEN MATCHED AND NOT x.lives THEN DELETE"
+                f" WHEN MATCHED THEN UPDATE SET {update} WHEN NOT MATCHED THEN INSERT ({everything}) VALUES ({values})"
+            )
 
     def _changed(self, source: str) -> str:
         """Touched groups with old (`o_`) and new state."""
@@ -137,20 +167,20 @@ class HashAggregate(Operator):
             items += [f"s.p{i} AS o_p{i}", f"CAST({merged} AS {p.type}) AS p{i}"]
         on = same_key("f", "s", range(groups))
         having = "" if groups else " WHERE f.n IS NOT NULL"
-        return f"SELECT {', '.join(items)} FROM {folded} AS f LEFT JOIN {self._state} AS s ON {on}{having}"
+        merged = f"SELECT {', '.join(items)} FROM {folded} AS f LEFT JOIN {self._state} AS s ON {on}{having}"
+        lived, lives = ("coalesce(o_n > 0, false)", "n > 0") if groups else ("o_n IS NOT NULL", "true")
+        finals = [f"{final} AS v{i}, {_PARTIAL.sub('o_p', final)} AS w{i}" for i, final in enumerate(self._finals)]
+        valued = f"SELECT {', '.join(['*', f'{lived} AS lived', f'{lives} AS lives', *finals])} FROM ({merged}) AS m"
+        changes = " OR ".join(["lived <> lives", *(f"v{i} IS DISTINCT FROM w{i}" for i in range(len(self._finals)))])
+        return f"SELECT *, {changes} AS differs FROM ({valued}) AS v"
 
     def _output(self, changed: str) -> str:
+        """New rows, and old ones retracted, of groups that give another row than before."""
         groups = len(self._groups)
-        new = [*columns(groups), *(f"{final} AS c{groups + i}" for i, final in enumerate(self._finals))]
-        old_state = ", ".join([*columns(groups), "o_n AS n", *(f"o_p{i} AS p{i}" for i in range(len(self._partials)))])
-        old_exists = "n IS NOT NULL" if not groups else "n > 0"
-        new_exists = "" if not groups else " WHERE n > 0"
-        names = column_list(self.visible)
+        new, old = ([*columns(groups), *(f"{v}{i} AS c{groups + i}" for i in range(len(self._finals)))] for v in "vw")
         return (
-            f"SELECT {names}, CAST(sum(d) AS TINYINT) AS d FROM ("
-            f"SELECT {', '.join(new)}, 1 AS d FROM {changed}{new_exists} UNION ALL "
-            f"SELECT {', '.join(new)}, -1 AS d FROM (SELECT {old_state} FROM {changed}) AS o WHERE {old_exists}"
-            f") AS x GROUP BY {names} HAVING sum(d) <> 0"
+            f"SELECT {', '.join(new)}, CAST(1 AS TINYINT) AS d FROM {changed} WHERE lives AND differs UNION ALL"
+            f" SELECT {', '.join(old)}, CAST(-1 AS TINYINT) AS d FROM {changed} WHERE lived AND differs"
         )
 
     def details(self) -> str:

@@ -13,6 +13,7 @@ with IS NOT DISTINCT FROM, but joined with the condition as written, or preserve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.operators.base import (
     Delta,
@@ -83,23 +84,26 @@ class Join(Operator):
         parts: list[str] = []
         if left is not None:
             parts += self._left_changes(epoch, left)
-            self._apply(epoch, left, 0)
+            self._apply(epoch, left, 0, deltas[0].grows)
         if right is not None:
             parts += self._right_changes(epoch, right)
         union = " UNION ALL ".join(parts)
-        if self.append_only:
-            result = store(epoch, union)
+        grows = self._kind == "inner" and all(
+            delta.empty or delta.grows or source.append_only for delta, source in zip(deltas, self.inputs, strict=True)
+        )
+        if grows:
+            result = replace(store(epoch, union), grows=True)
         else:
             name, count = consolidate(epoch, union, len(self.types))
             result = Delta(name, count == 0)
         if right is not None:
-            self._apply(epoch, right, 1)
+            self._apply(epoch, right, 1, deltas[1].grows)
         return result
 
-    def _apply(self, epoch: EpochContext, delta: str, side: int) -> None:
+    def _apply(self, epoch: EpochContext, delta: str, side: int, grows: bool) -> None:
         source = self.inputs[side]
         state = self._left if side == 0 else self._right
-        apply_to_state(epoch, state, delta, len(source.types), source.key, source.append_only)
+        apply_to_state(epoch, state, delta, len(source.types), source.key, source.append_only or grows)
 
     def _left_changes(self, epoch: EpochContext, delta: str) -> list[str]:
         """`dA join B_old`; where the right side is preserved, also what its rows lose or gain."""

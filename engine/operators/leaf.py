@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.catalog.objects import Relation
 from engine.operators.base import Delta, EpochContext, Operator, no_change, store
@@ -37,8 +38,10 @@ class RelationLeaf(Operator):
         if delta.empty:
             return no_change(watermarks)
         if self._order == list(range(len(self.physical_types))):
-            return Delta(delta.source, watermarks=watermarks)
-        return Delta(f"(SELECT {self._columns()}, d FROM {delta.source})", watermarks=watermarks, picked=delta.stored)
+            return replace(delta, watermarks=watermarks)
+        return Delta(
+            f"(SELECT {self._columns()}, d FROM {delta.source})", watermarks=watermarks, picked=delta.cheap, grows=delta.grows
+        )
 
     def snapshot(self) -> str:
         """A SELECT of all rows that are stored now, as insertions."""

@@ -52,7 +52,7 @@ class OverWindow(Operator):
         items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(self._partition))
         touched = epoch.temp(f"SELECT DISTINCT {items} FROM {incoming} AS t")[0] if self._partition else ""
         old, _ = epoch.temp(self._compute(touched))
-        apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only)
+        apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only or deltas[0].grows)
         all_names = column_list(len(self.types))
         new = self._compute(touched)
         changed, count = consolidate(

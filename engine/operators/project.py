@@ -23,6 +23,7 @@ class Project(Operator):
             (i, e.index) for i, e in enumerate(self._exprs) if isinstance(e, Column) and e.index in source.watermarked
         ]
         self.watermarked = frozenset(i for i, _ in self._carried)
+        self._keeps_all = {e.index for e in self._exprs if isinstance(e, Column)} == set(range(len(source.types)))
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         del epoch
@@ -32,7 +33,8 @@ class Project(Operator):
             return no_change(watermarks)
         exprs = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self._exprs))
         picked = delta.cheap and all(isinstance(e, Column) for e in self._exprs)
-        return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", watermarks=watermarks, picked=picked)
+        exact = picked and (delta.stored or delta.exact) and self._keeps_all
+        return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", False, watermarks, picked, exact, delta.grows)
 
     def details(self) -> str:
         return ", ".join(render(e) for e in self._exprs[: self.visible])

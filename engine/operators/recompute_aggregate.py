@@ -24,6 +24,8 @@ from engine.operators.base import (
 from engine.plan.batch import render_grouped
 from engine.sql.expressions import AggregateCall, Expr
 
+_ORDERLESS = frozenset({"min", "max", "count", "bool_and", "bool_or"})
+
 
 class RecomputeAggregate(Operator):
     """State: `rows`, the remembered input; `out`, the groups as they were emitted."""
@@ -55,7 +57,7 @@ class RecomputeAggregate(Operator):
         (delta,) = deltas
         if delta.empty:
             return no_change()
-        append_only = self.inputs[0].append_only
+        append_only = self.inputs[0].append_only or delta.grows
         select = self._input.select(delta.source)
         width = len(self._input.types)
         incoming, count = epoch.temp(select) if append_only else consolidate(epoch, select, width)
@@ -82,7 +84,8 @@ class RecomputeAggregate(Operator):
 
     def _compute(self, rows: str) -> str:
         # The key orders the rows, so that a float sum adds them in one order whatever the epochs were.
-        keys = ", ".join(f"c{p}" for p in self._input.key)
+        ordered_calls = [call for call in self._input.calls if call.name not in _ORDERLESS]
+        keys = ", ".join(f"c{p}" for p in self._input.key) if ordered_calls else ""
         ordered = f"(SELECT * FROM {rows}{f' ORDER BY {keys}' if keys else ''}) AS t"
         return render_grouped(ordered, self._input.group_exprs, self._input.calls)
 

@@ -43,7 +43,7 @@ class TopN(Operator):
         incoming = stored_input(epoch, deltas[0], source)
         if incoming is None:
             return no_change()
-        apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only)
+        apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only or deltas[0].grows)
         keys = tuple(f"c{p}" for p in self.key)
         top = f"SELECT * FROM {self._rows} AS t" + render_order_limit(
             self._order_by, self._limit, self._offset, self._with_ties, keys

@@ -52,7 +52,7 @@ class WindowTable(Operator):
         names = [f"c{i}" for i in range(width)]
         names += [f"c{p} AS c{p + 2}" for p in self._hidden]
         sql = render_window_columns(self._node, f"{delta.source} AS t", ", ".join([*names, "d"]))
-        return Delta(f"({sql})", watermarks=watermarks)
+        return Delta(f"({sql})", watermarks=watermarks, grows=delta.grows)
 
     @property
     def _node_width(self) -> int:

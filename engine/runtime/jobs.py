@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from engine.catalog.objects import CatalogObject, MaterializedView, Sink, Subscription
 from engine.operators.base import Delta, Operator, apply_to_state, column_list, no_change, store, stored_input
@@ -116,10 +117,13 @@ class Job:
             epoch.set_relation_delta(view.id, no_change(delta.watermarks))
             return
         source = stored_input(epoch, delta, self.root, exact=True)
-        delta = Delta(source, watermarks=delta.watermarks) if source is not None else no_change(delta.watermarks)
+        if source is None:
+            epoch.set_relation_delta(view.id, no_change(delta.watermarks))
+            return
+        delta = replace(delta, source=source, picked=delta.picked and source == delta.source, exact=True)
         epoch.set_relation_delta(view.id, delta)
-        if not delta.empty:
-            apply_to_state(epoch, view.physical, delta.source, width, self.root.key, self.root.append_only, defer=True)
+        grows = self.root.append_only or delta.grows
+        apply_to_state(epoch, view.physical, delta.source, width, self.root.key, grows, defer=True)
 
     def _feed_table(self, epoch: Epoch, sink: Sink, source: str) -> None:
         """Give the rows to the table that the sink goes into."""

@@ -17,16 +17,18 @@ from engine.runtime.epoch import Epoch
 from engine.sql.expressions import Column, Expr, transform
 
 
-def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str) -> None:
+def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str, *, inserts: bool = False) -> None:
     """Decide conflicts, set the relation's changelog and store the rows.
 
     Args:
         changes: a relation with c0 .., `d` and `ord`, the order of arrival.
         names: `c0, c1 ...`.
+        inserts: known to hold no deletion.
     """
     width = len(relation.columns)
     typed = ", ".join(f"CAST(c{i} AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
-    if relation.append_only and not relation.primary_key:
+    grows = (relation.append_only or inserts) and not relation.primary_key
+    if grows:
         name, count = epoch.temp(f"SELECT {typed}, CAST(1 AS TINYINT) AS d FROM {changes} ORDER BY ord")
     else:
         incoming, _ = epoch.temp(f"SELECT {typed}, d, ord FROM {changes}")
@@ -37,8 +39,11 @@ def apply_changes(epoch: Epoch, relation: Input, changes: str, names: str) -> No
         )
     if not count:
         return
-    epoch.set_relation_delta(relation.id, Delta(name))
-    apply_to_state(epoch, relation.physical, name, width, relation.key, relation.append_only, defer=True)
+    if not grows:
+        ((least,),) = epoch.fetch_rows(f"SELECT min(d) FROM {name}")
+        grows = least > 0
+    epoch.set_relation_delta(relation.id, Delta(name, grows=grows))
+    apply_to_state(epoch, relation.physical, name, width, relation.key, grows, defer=True)
 
 
 def _final(relation: Input, incoming: str, stored: str, names: str) -> str:
