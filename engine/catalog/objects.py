@@ -203,3 +203,4 @@ class Index(CatalogObject):
 
     kind: ObjectKind = "index"
     relation: int = 0
+    columns: tuple[str, ...] = ()

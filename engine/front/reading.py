@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Relation
+from engine.catalog.relations import View
 from engine.catalog.system import SYSTEM_RELATIONS
 from engine.plan.algebra import Node, Scan
 from engine.plan.batch import render_query
 from engine.plan.rules import rewrite
+from engine.sql.binder.scope import Environment
 from engine.sql.errors import UnsupportedQuery
 from engine.sql.expressions import UdfCall, render_literal, walk
 
 
-def read_sql(node: Node, catalog: Catalog, database: str) -> str:
+def read_sql(node: Node, environment: Environment) -> str:
     """One DuckDB query with columns c0, c1 ..."""
     _refuse_udfs(node)
-    return render_query(rewrite(node), lambda scan: read_scan(scan, catalog, database))
+    return render_query(rewrite(node), lambda scan: read_scan(scan, environment))
 
 
-def read_scan(scan: Scan, catalog: Catalog, database: str) -> str:
+def read_scan(scan: Scan, environment: Environment) -> str:
     """Read the visible columns of a relation.
 
     Raises:
         UnsupportedQuery: the relation keeps no rows.
     """
-    relation = catalog.relation(scan.relation)
+    relation = environment.catalog.relation(scan.relation)
     system = SYSTEM_RELATIONS.get(relation.id)
     if system is not None:
-        return _constant_rows(relation, list(system.rows(catalog, database)))
+        user = environment.constants.get("current_user", "root")
+        view = View(environment.catalog, environment.database, user, environment.settings, environment.live)
+        rows = system.rows(view)
+        return rows if isinstance(rows, str) else _constant_rows(relation, list(rows))
     if relation.kind == "source":
         raise UnsupportedQuery(
             f"the source `{relation.name}` keeps no rows to select from",

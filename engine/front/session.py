@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from engine.catalog.objects import Function, Subscription
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
+from engine.front.live import live_relations
 from engine.front.reading import read_sql
 from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
@@ -152,7 +153,7 @@ class EngineSession:
 
     async def _copy_out(self, statement: Copy, environment: Environment) -> Result:
         bound = bind_query(_copied_query(statement), environment)
-        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        rows = await self._read(read_sql(bound.node, environment))
         return Result(f"COPY {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
 
     def cancel(self) -> None:
@@ -166,7 +167,7 @@ class EngineSession:
 
     async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
-        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        rows = await self._read(read_sql(bound.node, environment))
         return Result(f"SELECT {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
 
     async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
@@ -273,7 +274,7 @@ class EngineSession:
                 compile_stream(bind_query(inner.query, environment).node, environment.catalog, emit_on_window_close=eowc)
             )
         elif isinstance(inner, QueryStatement):
-            lines = [read_sql(bind_query(inner.query, environment).node, environment.catalog, self._database)]
+            lines = [read_sql(bind_query(inner.query, environment).node, environment)]
         else:
             raise UnsupportedQuery("EXPLAIN takes a query, CREATE MATERIALIZED VIEW or CREATE SINK ... AS")
         table = pa.table([pa.array(lines, pa.string())], names=["c0"])
@@ -292,7 +293,7 @@ class EngineSession:
 
     async def _declare(self, statement: DeclareCursor, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
-        rows = await self._read(read_sql(bound.node, environment.catalog, self._database))
+        rows = await self._read(read_sql(bound.node, environment))
         self._add_cursor(statement.name, QueryCursor(_fields(bound), rows))
         return self._done("DECLARE_CURSOR")
 
@@ -354,7 +355,13 @@ class EngineSession:
             "session_user": self._user,
             "user": self._user,
         }
-        return Environment(self._engine.catalog.seen_from(path), self._database, constants=constants)
+        return Environment(
+            self._engine.catalog.seen_from(path),
+            self._database,
+            constants=constants,
+            settings=dict(self._variables.all()),
+            live=live_relations(self._engine),
+        )
 
     async def _read(self, sql: str, tables: Mapping[str, pa.Table] | None = None) -> pa.Table:
         self._running = Running()

@@ -125,7 +125,7 @@ def _bind_insert(statement: Insert, table: Input, environment: Environment) -> s
             values[position] = _default(column)
     add_generated(table, values)
     outputs = [(column.name, values[position]) for position, column in enumerate(table.columns) if not column.hidden]
-    return read_sql(project(node, outputs), environment.catalog, environment.database)
+    return read_sql(project(node, outputs), environment)
 
 
 def _target_columns(names: Sequence[str], target: ObjectName, table: Input) -> list[int]:
@@ -209,7 +209,7 @@ def _default(target: ColumnInfo) -> Expr:
 def _bind_delete(statement: Delete, table: Input, environment: Environment) -> str:
     everything = ", ".join(f"c{i}" for i in range(len(table.columns)))
     if _has_subquery(statement.where):
-        return read_sql(_changed_rows(table, {}, statement.where, environment), *_whole(table, environment))
+        return read_sql(_changed_rows(table, {}, statement.where, environment), _whole(table, environment))
     return f"SELECT {everything} FROM {table.physical}{_where(statement.where, table, environment)}"
 
 
@@ -248,7 +248,7 @@ def _bind_update(statement: Update, table: Input, environment: Environment) -> s
         outputs: list[tuple[str, Expr]] = [(f"c{i}", Column(c.type, i)) for i, c in enumerate(table.columns)]
         outputs += [(f"n{i}", values[i]) for i in range(width)]
         names = ", ".join([f"c{i}" for i in range(width)] + [f"c{width + i} AS n{i}" for i in range(width)])
-        return f"SELECT {names} FROM ({read_sql(project(source, outputs), *_whole(table, environment))}) AS u"
+        return f"SELECT {names} FROM ({read_sql(project(source, outputs), _whole(table, environment))}) AS u"
     binder = ExpressionBinder(environment, _scope(table), "UPDATE")
     for position, item in written.items():
         values[position] = _value(item, table.columns[position], binder)
@@ -261,23 +261,22 @@ def _has_subquery(node: exp.Expr | None) -> bool:
     return node is not None and node.find(exp.Query) is not None
 
 
-def _whole(table: Input, environment: Environment) -> tuple[Catalog, str]:
-    """The catalog in which the table shows its hidden columns, too."""
+def _whole(table: Input, environment: Environment) -> Environment:
+    """The environment in which the table shows its hidden columns, too."""
     shown = replace(table, columns=tuple(replace(c, hidden=False) for c in table.columns))
-    return environment.catalog.with_objects([shown]), environment.database
+    return replace(environment, catalog=environment.catalog.with_objects([shown]))
 
 
 def _changed_rows(table: Input, written: Mapping[int, exp.Expr], where: exp.Expr | None, environment: Environment) -> Node:
     """All physical columns of the rows that WHERE chooses, then the new values in the order of `written`: bound as a query,
     so that subqueries may stand in both."""
-    catalog, _ = _whole(table, environment)
+    environment = _whole(table, environment)
     target = exp.Table(this=exp.to_identifier(table.name, quoted=True), db=exp.to_identifier(table.schema, quoted=True))
     star = exp.Column(this=exp.Star(), table=exp.to_identifier(table.name, quoted=True))
     values = [node.copy() if not _is_default(node) else exp.Null() for node in written.values()]
     select = exp.Select(expressions=[star, *values], from_=exp.From(this=target))
     if where is not None:
         select.set("where", exp.Where(this=where.copy()))
-    environment = replace(environment, catalog=catalog)
     node = bind_query(select, environment).node
     binder = ExpressionBinder(environment, Scope(), "UPDATE")
     width = len(table.columns)

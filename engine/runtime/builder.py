@@ -463,6 +463,11 @@ def _index(statement: CreateIndex, place: Place, catalog: Catalog) -> Built:
             f"`{found.name}` is a {found.kind}, it cannot be indexed", position=statement.table.position, sqlstate="42809"
         )
     binder = ExpressionBinder(table_environment(catalog, place.database), scope_of(found), "an index")
+    names = []
     for column in statement.columns:
         binder.order_key(column)
-    return Built(Index(place.id, place.database, place.schema, place.name, statement.text, (found.id,), "index", found.id))
+        names += [part.name for part in column.find_all(exp.Column)][:1]
+    index = Index(
+        place.id, place.database, place.schema, place.name, statement.text, (found.id,), "index", found.id, tuple(names)
+    )
+    return Built(index)

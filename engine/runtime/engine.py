@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from graphlib import TopologicalSorter
@@ -78,6 +79,7 @@ class Engine:
         self.problem: str | None = None
         self.epochs_run = 0
         self.epoch_seconds = 0.0
+        self.recent_epoch_seconds: deque[float] = deque(maxlen=1_000)
         self._next_cleaning_ms = 0
         self._row_id = self.store.read_meta("row_id")
         self._row_id_lock = threading.Lock()
@@ -285,7 +287,8 @@ class Engine:
             raise
         finally:
             epoch.release()
-        self.epoch_seconds += self.clock.monotonic_seconds() - began
+        self.recent_epoch_seconds.append(self.clock.monotonic_seconds() - began)
+        self.epoch_seconds += self.recent_epoch_seconds[-1]
         self.epoch_committed(epoch)
 
     def run_steps(self, epoch: Epoch) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 from sqlglot import exp
 
 from engine.catalog.objects import Function
+from engine.functions import clients
 from engine.functions.aggregates import is_aggregate, resolve_aggregate
 from engine.functions.casts import can_cast, can_cast_implicitly, common_type
 from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
 from engine.sql.binder.aggregates import ordered_set_arguments
+from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
@@ -48,6 +50,7 @@ from engine.sql.type_names import parse_type
 from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, struct_of
 
 _FUNCTIONS: FunctionTable = build_scalar_functions()
+clients.declare(_FUNCTIONS)
 
 _BINARY: dict[type[exp.Expr], str] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.IntDiv: "/", exp.Mod: "%", exp.DPipe: "||", exp.Pow: "^",
@@ -265,6 +268,9 @@ class ExpressionBinder:
             raise TypeMismatch(f"cannot cast type `{inner.type}` to `{target}`", position=position_of(node), sqlstate="42846")
         return inner if inner.type == target else Cast(target, inner)
 
+        special = special_cast(str(node.to.args.get("kind") or ""), inner, self._env)
+        if special is not None:
+            return special
     def _interval(self, node: exp.Interval) -> Expr:
         unit = node.args.get("unit")
         if not isinstance(node.this, exp.Literal):
@@ -467,8 +473,9 @@ class ExpressionBinder:
                 sqlstate="22023",
                 fix=f"Known: {', '.join(_ENCODINGS)}.",
             )
-        if not args and name in self._env.constants:
-            return Literal(VARCHAR, self._env.constants[name])
+        of_catalog = catalog_call(name, args, self._env)
+        if of_catalog is not None:
+            return of_catalog
         if name not in _FUNCTIONS:
             raise UndefinedFunction(
                 f"function `{name}({', '.join(arg.type.sql for arg in args)})` does not exist",
@@ -510,7 +517,7 @@ _METHODS: dict[type[exp.Expr] | tuple[type[exp.Expr], ...], Callable[[Any, Any],
     exp.Literal: ExpressionBinder._literal,
     exp.Null: ExpressionBinder._null,
     exp.Boolean: ExpressionBinder._boolean,
-    exp.Paren: ExpressionBinder._paren,
+    (exp.Paren, exp.Collate): ExpressionBinder._paren,
     exp.Neg: ExpressionBinder._neg,
     exp.Not: ExpressionBinder._not,
     exp.Is: ExpressionBinder._is,

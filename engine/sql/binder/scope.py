@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import CatalogObject, Shape
+from engine.catalog.relations import LiveRows
 from engine.sql.errors import AmbiguousColumn, UndefinedColumn, UndefinedTable
 from engine.sql.expressions import Column, Expr, OuterColumn
 from engine.sql.types import SqlType
@@ -119,6 +120,8 @@ class Environment:
         parameter_types: types that were given or inferred, by number.
         relations: ids of relations and functions that were used, in order of use.
         known_columns: inside a view, the columns that it knew when it was created.
+        settings: run-time parameters of the session.
+        live: rows of system relations that only the running engine knows.
         constants: what functions without arguments say about the session (`current_database`, `current_user` ...).
     """
 
@@ -132,6 +135,8 @@ class Environment:
     closure: Closure | None = None
     known_columns: Mapping[int, Shape] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    live: Mapping[str, LiveRows] = field(default_factory=dict)
 
     def inside(self, ctes: Mapping[str, exp.CTE]) -> Environment:
         """The same statement, with other common table expressions in sight."""

@@ -44,6 +44,9 @@ _LENGTH: Final = {
     DType.DECIMAL: "Leave precision and scale out: numeric keeps each value's own scale, up to 28 digits.",
 }
 
+# Types of PostgreSQL's catalogs, which clients write in casts; the catalogs here hold integers and texts.
+_CLIENTS_NAMES: Final = {"oid": types.INT4, "xid": types.INT4, "name": types.VARCHAR, "char": types.VARCHAR}
+
 
 def parse_type(written: exp.DataType | str) -> SqlType:
     """The type that a name stands for.
@@ -84,6 +87,8 @@ def parse_type(written: exp.DataType | str) -> SqlType:
 def _qualified(name: str, position: int | None) -> SqlType:
     """`pg_catalog.int4` is a built-in type; any other qualified or unknown name does not exist."""
     schema, _, bare = name.rpartition(".")
+    if schema in ("", "pg_catalog") and bare in _CLIENTS_NAMES:
+        return _CLIENTS_NAMES[bare]
     if schema == "pg_catalog" and SCALARS.get(bare) in _SCALARS:
         return _SCALARS[SCALARS[bare]]
     raise UndefinedObject(f'type "{name}" does not exist', position=position)

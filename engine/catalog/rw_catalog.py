@@ -1,0 +1,126 @@
+"""The relations of `rw_catalog`: RisingWave's, and our own (`headrace_*`) about what the engine does right now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.catalog.catalog import SYSTEM_SCHEMAS
+from engine.catalog.objects import CatalogObject, Function, Index, Input, MaterializedView, Relation, Sink, Subscription
+from engine.catalog.pg_catalog import columns_of, schema_oid
+from engine.catalog.relations import DATABASE_ID, OWNER_ID, Declared, Row, Rows, View
+
+_RELATIONS = ("table", "source", "materialized view", "view", "index", "sink", "subscription")
+
+
+def _place(found: CatalogObject) -> Row:
+    return (found.id, found.name, schema_oid(found.schema), OWNER_ID, found.sql, None)
+
+
+def _relations(view: View) -> Iterator[Row]:
+    for found in view.objects(*_RELATIONS):
+        yield (found.id, found.name, found.kind, schema_oid(found.schema), found.schema, OWNER_ID, found.sql, None)
+
+
+def _plain(kind: str) -> Rows:
+    return lambda view: (_place(found) for found in view.objects(kind))
+
+
+def _tables(view: View) -> Iterator[Row]:
+    for found in view.objects("table"):
+        assert isinstance(found, Input)
+        yield (*_place(found), found.append_only, found.on_conflict, found.schema)
+
+
+def _sources(view: View) -> Iterator[Row]:
+    for found in view.objects("source"):
+        assert isinstance(found, Input)
+        shape = found.format
+        yield (*_place(found), found.options.get("connector"), shape.format if shape else None, shape.encode if shape else None, True, found.schema)  # fmt: skip
+
+
+def _materialized_views(view: View) -> Iterator[Row]:
+    for found in view.objects("materialized view"):
+        assert isinstance(found, MaterializedView)
+        yield (*_place(found), found.append_only, found.emit_on_window_close, found.schema)
+
+
+def _sinks(view: View) -> Iterator[Row]:
+    for found in view.objects("sink"):
+        assert isinstance(found, Sink)
+        kind = found.options.get("type") or (found.format.format.lower() if found.format else None)
+        yield (*_place(found), "table" if found.into else found.options.get("connector"), kind, found.schema)
+
+
+def _subscriptions(view: View) -> Iterator[Row]:
+    for found in view.objects("subscription"):
+        assert isinstance(found, Subscription)
+        yield (*_place(found), found.relation, found.retention_seconds, found.schema)
+
+
+def _indexes(view: View) -> Iterator[Row]:
+    for found in view.objects("index"):
+        assert isinstance(found, Index)
+        yield (*_place(found), found.relation)
+
+
+def _columns(view: View) -> Iterator[Row]:
+    for found in view.objects(*_RELATIONS):
+        columns = found.columns if isinstance(found, Relation) else columns_of(found, view)
+        key = {found.columns[p].name for p in found.key} if isinstance(found, Relation) else set()
+        for number, column in enumerate(columns, start=1):
+            if not column.name.startswith("_dropped_"):
+                yield (found.id, column.name, number, column.hidden, column.name in key, column.type.sql, column.type.oid, column.generated is not None, not column.not_null)  # fmt: skip
+
+
+def _functions(view: View) -> Iterator[Row]:
+    for found in view.objects("function"):
+        assert isinstance(found, Function)
+        names = [name or "" for name, _ in found.arguments]
+        types = [type_.sql for _, type_ in found.arguments]
+        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, "scalar", names, types, found.returns.sql, found.language, found.link)  # fmt: skip
+
+
+def _depend(view: View) -> Iterator[Row]:
+    for found in view.objects():
+        for below in found.depends_on:
+            yield (found.id, below)
+
+
+def _schemas(view: View) -> Iterator[Row]:
+    for schema in (*sorted(view.catalog.databases[view.database]), *SYSTEM_SCHEMAS):
+        yield (schema_oid(schema), schema, OWNER_ID)
+
+
+def _databases(view: View) -> Iterator[Row]:
+    for number, name in enumerate(sorted(view.catalog.databases), start=1):
+        yield (number, name, OWNER_ID)
+
+
+_COMMON = "id int4, name text, schema_id int4, owner int4, definition text, acl text"
+RW_CATALOG: tuple[Declared, ...] = (
+    Declared("rw_catalog", "rw_relations", "id int4, name text, relation_type text, schema_id int4, schema_name text, owner int4, definition text, acl text", _relations),
+    Declared("rw_catalog", "rw_tables", f"{_COMMON}, append_only bool, on_conflict text, schema_name text", _tables),
+    Declared("rw_catalog", "rw_sources", f"{_COMMON}, connector text, format text, row_encode text, append_only bool, schema_name text", _sources),
+    Declared("rw_catalog", "rw_materialized_views", f"{_COMMON}, append_only bool, emit_on_window_close bool, schema_name text", _materialized_views),
+    Declared("rw_catalog", "rw_views", _COMMON, _plain("view")),
+    Declared("rw_catalog", "rw_sinks", f"{_COMMON}, connector text, sink_type text, schema_name text", _sinks),
+    Declared("rw_catalog", "rw_subscriptions", f"{_COMMON}, relation_id int4, retention_seconds float8, schema_name text", _subscriptions),
+    Declared("rw_catalog", "rw_indexes", f"{_COMMON}, primary_table_id int4", _indexes),
+    Declared("rw_catalog", "rw_columns", "relation_id int4, name text, position int4, is_hidden bool, is_primary_key bool, data_type text, type_oid int4, is_generated bool, is_nullable bool", _columns),
+    Declared("rw_catalog", "rw_functions", "id int4, name text, schema_id int4, owner int4, type text, arg_names text[], arg_types text[], return_type text, language text, link text", _functions),
+    Declared("rw_catalog", "rw_depend", "objid int4, refobjid int4", _depend),
+    Declared("rw_catalog", "rw_schemas", "id int4, name text, owner int4", _schemas),
+    Declared("rw_catalog", "rw_databases", "id int4, name text, owner int4", _databases),
+    Declared("rw_catalog", "rw_users", "id int4, name text, is_super bool, create_db bool, create_user bool, can_login bool", lambda _view: ((OWNER_ID, "root", True, True, True, True),)),
+    Declared("rw_catalog", "rw_worker_nodes", "id int4, host text, port text, type text, state text", lambda _view: ((DATABASE_ID, "127.0.0.1", None, "WORKER_TYPE_ALL", "RUNNING"),)),
+    # What only the running engine knows; see docs/reference and `engine.front.live`.
+    Declared("rw_catalog", "rw_ddl_progress", "ddl_id int8, ddl_statement text, progress text, initialized_at time"),
+    Declared("rw_catalog", "rw_table_stats", "id int4, total_key_count int8, total_key_size int8, total_value_size int8"),
+    Declared("rw_catalog", "headrace_objects", "id int4, name text, schema_name text, kind text, rows int8, state_rows int8, state_tables int4, size_bytes int8"),
+    Declared("rw_catalog", "headrace_state_tables", "object_id int4, object_name text, name text, operator text, rows int8"),
+    Declared("rw_catalog", "headrace_jobs", "id int4, name text, kind text, runs int8, statements int8, seconds float8, mean_ms float8"),
+    Declared("rw_catalog", "headrace_barriers", "epoch int8, epochs_run int8, mean_ms float8, last_ms float8, p50_ms float8, p99_ms float8, problem text"),
+    Declared("rw_catalog", "headrace_sources", "id int4, name text, partition int4, position int8, lag int8, rows_read int8, watermark time"),
+    Declared("rw_catalog", "headrace_sinks", "id int4, name text, connector text, delivered_epoch int8, backlog_rows int8, backlog_epochs int8, problem text"),
+    Declared("rw_catalog", "headrace_subscriptions", "id int4, name text, relation text, log_rows int8, oldest_ms int8, retention_seconds float8"),
+)  # fmt: skip

@@ -1,0 +1,197 @@
+"""Functions about objects of the catalog: their text, their names, the session's settings. Answered while binding, from the
+snapshot that the statement is bound against.
+
+Source: PostgreSQL documentation, section 9.27 "System Information Functions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from engine.catalog.catalog import SYSTEM_SCHEMAS
+from engine.catalog.objects import Function, Index, Input, MaterializedView, View
+from engine.catalog.pg_catalog import schema_oid
+from engine.catalog.text import quote_name
+from engine.sql.binder.scope import Environment
+from engine.sql.errors import SqlError, UndefinedObject, UndefinedTable
+from engine.sql.expressions import Call, Case, Cast, Expr, Literal, Parameter
+from engine.sql.statements import ObjectName
+from engine.sql.types import BOOL, INT4, SCALARS, VARCHAR, list_of
+
+_KEY_INDEX = 1_000_000_000
+_KEY_CONSTRAINT = 1_500_000_000
+
+
+def catalog_call(name: str, args: Sequence[Expr], environment: Environment) -> Expr | None:
+    """The bound call, or None if the function is not one of these.
+
+    Raises:
+        SqlError: it is, and its arguments are wrong.
+    """
+    if not args and name in environment.constants:
+        return Literal(VARCHAR, environment.constants[name])
+    texts = _TEXTS.get(name)
+    if texts is not None and args:
+        return _by_id(args[0], texts(environment))
+    special = _SPECIAL.get(name)
+    return special(args, environment) if special is not None else None
+
+
+def _by_id(value: Expr, texts: Mapping[int, str]) -> Expr:
+    """CASE value WHEN 1001 THEN '...' END."""
+    number = value if value.type.is_numeric else Cast(INT4, value)
+    branches = tuple(
+        (Call(BOOL, "=", (number, Literal(INT4, key)), "({0} = {1})"), Literal(VARCHAR, text)) for key, text in texts.items()
+    )
+    return Case(VARCHAR, branches, Literal(VARCHAR, None)) if branches else Literal(VARCHAR, None)
+
+
+def _view_texts(environment: Environment) -> dict[int, str]:
+    found = environment.catalog.in_database(environment.database)
+    return {o.id: _query_text(o.sql) for o in found if isinstance(o, (View, MaterializedView))}
+
+
+def _query_text(sql: str) -> str:
+    """What stands behind the first AS of a CREATE statement."""
+    from engine.sql.parser.tokens import tokenize
+
+    for token in tokenize(sql):
+        if token.kind == "word" and token.value == "as":
+            return sql[token.end :].strip()
+    return sql
+
+
+def _index_texts(environment: Environment) -> dict[int, str]:
+    texts = {}
+    for found in environment.catalog.in_database(environment.database):
+        if isinstance(found, Index):
+            texts[found.id] = found.sql
+        elif isinstance(found, Input) and found.primary_key:
+            keys = ", ".join(quote_name(found.columns[p].name) for p in found.primary_key)
+            texts[_KEY_INDEX + found.id] = f"CREATE UNIQUE INDEX {found.name}_pkey ON {found.schema}.{quote_name(found.name)} USING btree ({keys})"  # fmt: skip
+    return texts
+
+
+def _constraint_texts(environment: Environment) -> dict[int, str]:
+    return {
+        _KEY_CONSTRAINT + o.id: f"PRIMARY KEY ({', '.join(quote_name(o.columns[p].name) for p in o.primary_key)})"
+        for o in environment.catalog.in_database(environment.database)
+        if isinstance(o, Input) and o.primary_key
+    }
+
+
+def _functions(environment: Environment) -> list[Function]:
+    return [o for o in environment.catalog.in_database(environment.database) if isinstance(o, Function)]
+
+
+def _argument_texts(environment: Environment) -> dict[int, str]:
+    return {f.id: ", ".join(f"{name} {t.sql}" if name else t.sql for name, t in f.arguments) for f in _functions(environment)}
+
+
+def _to_regclass(args: Sequence[Expr], environment: Environment) -> Expr:
+    text = _constant(args, 0, "to_regclass")
+    found = environment.catalog.find(_object_name(text), environment.database)
+    return Literal(INT4, found.id if found is not None else None)
+
+
+def _regclass(args: Sequence[Expr], environment: Environment) -> Expr:
+    """`'name'::regclass` is the object's id, `id::regclass` its name."""
+    if not isinstance(args[0], Literal) or not isinstance(args[0].value, str):
+        names = {o.id: quote_name(o.name) for o in environment.catalog.objects.values()}
+        return _by_id(args[0], names)
+    text = args[0].value
+    if text.isdigit():
+        return Literal(INT4, int(text))
+    found = environment.catalog.find(_object_name(text), environment.database)
+    if found is None:
+        raise UndefinedTable(f"relation `{text}` does not exist", fix="See SHOW TABLES.")
+    return Literal(INT4, found.id)
+
+
+def special_cast(type_name: str, value: Expr, environment: Environment) -> Expr | None:
+    """`value::regclass` and its kin; None if the type is none of them.
+
+    A text becomes an object's id, an id its name.
+    """
+    bare = type_name.removeprefix("pg_catalog.")
+    if isinstance(value, Parameter) and bare.startswith("reg"):
+        environment.parameter_types.setdefault(value.number, VARCHAR)
+        return Literal(INT4, None)  # only while the statement is prepared
+    if bare == "regclass":
+        return _regclass([value], environment)
+    if bare == "regnamespace":
+        schemas = (*environment.catalog.databases[environment.database], *SYSTEM_SCHEMAS)
+        return _by_name_or_id(value, {schema: schema_oid(schema) for schema in schemas}, "schema")
+    if bare in ("regproc", "regprocedure"):
+        return _by_name_or_id(value, {f.name: f.id for f in _functions(environment)}, "function")
+    if bare == "regtype":
+        types = {t.sql: t.oid for t in SCALARS if t.name not in ("unknown", "serial")}
+        return _by_name_or_id(value, {**{t.name: t.oid for t in SCALARS}, **types}, "type")
+    return None
+
+
+def _by_name_or_id(value: Expr, ids: Mapping[str, int], what: str) -> Expr:
+    if not isinstance(value, Literal) or not isinstance(value.value, str):
+        return _by_id(value, {number: name for name, number in ids.items()})
+    bare = value.value.rpartition(".")[2].partition("(")[0].strip('"')
+    if bare.isdigit():
+        return Literal(INT4, int(bare))
+    if bare not in ids:
+        raise UndefinedObject(f"{what} `{value.value}` does not exist", fix=f"Known: {', '.join(sorted(ids)[:8])}.")
+    return Literal(INT4, ids[bare])
+
+
+def _is_visible(args: Sequence[Expr], environment: Environment) -> Expr:
+    schemas = {*environment.catalog.path, "pg_catalog"}
+    found = environment.catalog.objects.values()
+    ids = [o.id for o in found if o.schema in schemas and o.database in ("", environment.database)]
+    keys = [_KEY_INDEX + i for i in ids]
+    return Call(BOOL, "pg_table_is_visible", (args[0],), f"({{0}} IN ({', '.join(map(str, [0, *ids, *keys]))}))")
+
+
+def _object_name(text: str) -> ObjectName:
+    parts = [part.strip('"') for part in text.split(".")]
+    schema = parts[-2] if len(parts) > 1 else None
+    return ObjectName(parts[-1], schema, parts[-3] if len(parts) > 2 else None)
+
+
+def _current_schemas(args: Sequence[Expr], environment: Environment) -> Expr:
+    implicit = isinstance(args[0], Literal) and args[0].value is True if args else False
+    schemas = [*(("pg_catalog",) if implicit else ()), *environment.catalog.path]
+    return Literal(list_of(VARCHAR), schemas)
+
+
+def _current_setting(args: Sequence[Expr], environment: Environment) -> Expr:
+    name = _constant(args, 0, "current_setting")
+    value = environment.settings.get(name.lower())
+    if value is None and len(args) < 2:
+        raise SqlError(f"unrecognized configuration parameter `{name}`", sqlstate="42704", fix="SHOW ALL lists them.")
+    return Literal(VARCHAR, value)
+
+
+def _constant(args: Sequence[Expr], index: int, function: str) -> str:
+    value = args[index] if index < len(args) else None
+    if isinstance(value, Cast):
+        value = value.arg
+    if not isinstance(value, Literal) or not isinstance(value.value, str):
+        raise SqlError(f"`{function}` takes a constant text here", sqlstate="0A000", fix="Write the name as a constant.")
+    return value.value
+
+
+_TEXTS: Mapping[str, Callable[[Environment], dict[int, str]]] = {
+    "pg_get_viewdef": _view_texts,
+    "pg_get_indexdef": _index_texts,
+    "pg_get_constraintdef": _constraint_texts,
+    "pg_get_function_arguments": _argument_texts,
+    "pg_get_function_identity_arguments": _argument_texts,
+    "pg_get_function_result": lambda environment: {f.id: f.returns.sql for f in _functions(environment)},
+    "pg_get_functiondef": lambda environment: {f.id: f.sql for f in _functions(environment)},
+}
+_SPECIAL: Mapping[str, Callable[[Sequence[Expr], Environment], Expr]] = {
+    "pg_get_expr": lambda args, _environment: args[0],  # the catalogs hold the text itself
+    "pg_table_is_visible": _is_visible,
+    "to_regclass": _to_regclass,
+    "regclass": _regclass,
+    "current_schemas": _current_schemas,
+    "current_setting": _current_setting,
+}
