@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.functions.casts import interval_parts
 from engine.functions.json import json_of
 from engine.functions.registry import FunctionTable
 from engine.sql.errors import UndefinedFunction
@@ -45,6 +46,11 @@ _WHOLE = "hr_numeric_whole({0})"
 _PARTS = (
     "CAST({sum(" + _WHOLE + ")} AS HUGEINT), CAST({sum(hr_numeric_fraction({0}))} AS HUGEINT), CAST({max({0} & 31)} AS HUGEINT)"
 )
+_INTERVAL_SUMS = tuple(f"{{sum({part})}}" for part in interval_parts("{0}"))
+_INTERVAL_SUM = (
+    f"to_months(CAST({_INTERVAL_SUMS[0]} AS INTEGER)) + to_days(CAST({_INTERVAL_SUMS[1]} AS INTEGER))"
+    f" + to_microseconds(CAST({_INTERVAL_SUMS[2]} AS BIGINT))"
+)
 _INT_PARTS = "CAST({sum({0})} AS HUGEINT), 0, 0"
 
 
@@ -59,13 +65,16 @@ def _declare() -> None:
     t.add("sum", "numeric -> numeric", f"hr_numeric_sum({_PARTS})")
     t.add("sum", "float4 -> float4", "CAST({sum({0})} AS FLOAT)")
     t.add("sum", "float8 -> float8", "{sum({0})}")
-    t.add("sum", "interval -> interval", "{sum({0})}")
+    t.add("sum", "interval -> interval", f"({_INTERVAL_SUM})")
     for name in ("int2", "int4", "int8"):
         t.add("avg", f"{name} -> numeric", f"hr_numeric_avg({_INT_PARTS}, {{count({{0}})}})")
     t.add("avg", "numeric -> numeric", f"hr_numeric_avg({_PARTS}, {{count({{0}})}})")
     t.add("avg", "float4 -> float8", "{avg({0})}")
     t.add("avg", "float8 -> float8", "{avg({0})}")
-    t.add("avg", "interval -> interval", "({sum({0})} / {count({0})})")
+    average = (
+        f"hr_interval_scale({', '.join(f'CAST({part} AS BIGINT)' for part in _INTERVAL_SUMS)}, 1.0::DOUBLE / {{count({{0}})}})"
+    )
+    t.add("avg", "interval -> interval", f"CAST({average} AS INTERVAL)")
     for name in ("min", "max"):
         for type_ in _ORDERED:
             t.add(name, f"{type_} -> {type_}", f"{{{name}({{0}})}}")
@@ -97,8 +106,8 @@ def _declare() -> None:
     t.add("mode", "anyelement -> anyelement", "{mode({0})}")
     t.add("percentile_cont", "float8, float8 -> float8", "{quantile_cont({1}, {0})}")
     t.add("percentile_disc", "float8, anyelement -> anyelement", "{quantile_disc({1}, {0})}")
-    t.add("approx_percentile", "float8, float8 -> float8", "{approx_quantile({1}, {0})}")
-    t.add("approx_percentile", "float8, float8, float8 -> float8", "{approx_quantile({2}, {0})}")
+    t.add("approx_percentile", "float8, float8 -> float8", "{approx_quantile({1}, CAST({0} AS FLOAT))}")
+    t.add("approx_percentile", "float8, float8, float8 -> float8", "{approx_quantile({2}, CAST({0} AS FLOAT))}")
 
 
 def _jsonb_agg(types: tuple[SqlType, ...]) -> str:
@@ -171,6 +180,9 @@ def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str], ov
     if call.distinct and call.name in ("sum", "avg") and types[0].name == "numeric":
         return f"hr_numeric_{call.name}_list(list(DISTINCT hr_numeric_normalize({args[0]})){suffix})"
     template = _TABLE.resolve(call.name, types).function.template
+    if call.distinct:
+        # 1.0 and 1.00 are one value.
+        args = [f"hr_numeric_normalize({a})" if t.name == "numeric" else a for a, t in zip(args, types, strict=True)]
     return _expand(template, args, distinct, order, suffix)
 
 

@@ -8,8 +8,9 @@ Source: PostgreSQL documentation, 8.5.1 "Date/Time Input".
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 from engine.functions.native import ValueFault, native
 from engine.functions.texts import wrong_input
@@ -40,6 +41,7 @@ def date_of(days: int) -> tuple[int, int, int]:
     return near.year + 400 * cycles, near.month, near.day
 
 
+@functools.lru_cache(maxsize=256)
 def zone_of(name: str) -> dt.tzinfo:
     """A time zone by name or offset.
 
@@ -50,13 +52,15 @@ def zone_of(name: str) -> dt.tzinfo:
     if found:
         minutes = int(found[2]) * 60 + int(found[3] or 0)
         return dt.timezone(dt.timedelta(minutes=-minutes if found[1] == "-" else minutes))
-    try:
-        return ZoneInfo(name if "/" in name else name.upper())
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueFault("22023", f'time zone "{name}" not recognized') from error
+    known = _zone_names().get(name.strip().lower())
+    if known is None:
+        raise ValueFault("22023", f'time zone "{name}" not recognized')
+    return ZoneInfo(known)
+
+
+@functools.cache
+def _zone_names() -> dict[str, str]:
+    return {name.lower(): name for name in available_timezones()}
 
 
 def to_local(us: int, zone: dt.tzinfo) -> int:

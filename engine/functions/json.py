@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from engine.functions.casts import render_cast
 from engine.functions.native import NUMERIC, ValueFault, native
+from engine.functions.registry import FunctionTable
 from engine.sql import numeric
 from engine.sql.types import VARCHAR, SqlType
 
@@ -98,3 +100,291 @@ def _json_object(keys: list[str | None], values: list[str | None]) -> str:
             raise ValueFault("22004", "field name must not be null")
         pairs[key] = "null" if value is None else value
     return "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {pairs[key]}" for key in sorted(pairs)) + "}"
+
+
+# Operators and functions
+
+
+def _plain(value: object) -> str | None:
+    """A value as `->>` shows it: strings without quotes, null as NULL."""
+    if value is None:
+        return None
+    return value if isinstance(value, str) else write_json(value)
+
+
+def _key(document: object, key: str) -> tuple[bool, object]:
+    return (True, document[key]) if isinstance(document, dict) and key in document else (False, None)
+
+
+def _index(document: object, at: int) -> tuple[bool, object]:
+    return (True, document[at]) if isinstance(document, list) and -len(document) <= at < len(document) else (False, None)
+
+
+def _walk(document: object, path: list[str | None]) -> tuple[bool, object]:
+    found = True
+    for step in path:
+        if step is None:
+            return False, None
+        if isinstance(document, list):
+            if not step.lstrip("-").isdigit():
+                return False, None
+            found, document = _index(document, int(step))
+        else:
+            found, document = _key(document, step)
+        if not found:
+            return False, None
+    return found, document
+
+
+@native("hr_json_get", "VARCHAR", "VARCHAR", returns="VARCHAR")
+def _get(text: str, key: str) -> str | None:
+    found, value = _key(json.loads(text), key)
+    return write_json(value) if found else None
+
+
+@native("hr_json_at", "VARCHAR", "BIGINT", returns="VARCHAR")
+def _at(text: str, at: int) -> str | None:
+    found, value = _index(json.loads(text), at)
+    return write_json(value) if found else None
+
+
+@native("hr_json_get_text", "VARCHAR", "VARCHAR", returns="VARCHAR")
+def _get_text(text: str, key: str) -> str | None:
+    return _plain(_key(json.loads(text), key)[1])
+
+
+@native("hr_json_at_text", "VARCHAR", "BIGINT", returns="VARCHAR")
+def _at_text(text: str, at: int) -> str | None:
+    return _plain(_index(json.loads(text), at)[1])
+
+
+@native("hr_json_path", "VARCHAR", "VARCHAR[]", returns="VARCHAR")
+def _path(text: str, path: list[str | None]) -> str | None:
+    found, value = _walk(json.loads(text), path)
+    return write_json(value) if found else None
+
+
+@native("hr_json_path_text", "VARCHAR", "VARCHAR[]", returns="VARCHAR")
+def _path_text(text: str, path: list[str | None]) -> str | None:
+    return _plain(_walk(json.loads(text), path)[1])
+
+
+@native("hr_json_exists", "VARCHAR", "VARCHAR[]", "BOOLEAN", returns="BOOLEAN")
+def _exists(text: str, keys: list[str | None], every: bool) -> bool:
+    document = json.loads(text)
+    strings = [item for item in document if isinstance(item, str)] if isinstance(document, list) else document
+    inside = [
+        strings == key if isinstance(strings, str) else isinstance(strings, list | dict) and key in strings
+        for key in keys
+        if key is not None
+    ]
+    return all(inside) if every else any(inside)
+
+
+def contains(left: object, right: object, top: bool = True) -> bool:
+    """PostgreSQL's containment of jsonb (8.14.3)."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return all(key in left and contains(left[key], value, False) for key, value in right.items())
+    if isinstance(left, list):
+        if isinstance(right, list):
+            return all(any(contains(item, wanted, False) for item in left) for wanted in right)
+        return top and not isinstance(right, dict) and any(contains(item, right, False) for item in left)
+    return (type(left) is type(right) and left == right) or (_number(left) and _number(right) and left == right)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@native("hr_json_contains", "VARCHAR", "VARCHAR", returns="BOOLEAN")
+def _contains(left: str, right: str) -> bool:
+    return contains(json.loads(left), json.loads(right))
+
+
+@native("hr_json_concat", "VARCHAR", "VARCHAR", returns="VARCHAR")
+def _concat(left: str, right: str) -> str:
+    a, b = json.loads(left), json.loads(right)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return write_json(a | b)
+    return write_json((a if isinstance(a, list) else [a]) + (b if isinstance(b, list) else [b]))
+
+
+@native("hr_json_delete", "VARCHAR", "VARCHAR[]", returns="VARCHAR")
+def _delete(text: str, keys: list[str | None]) -> str:
+    document = json.loads(text)
+    if isinstance(document, dict):
+        return write_json({key: value for key, value in document.items() if key not in keys})
+    if isinstance(document, list):
+        return write_json([item for item in document if not (isinstance(item, str) and item in keys)])
+    raise ValueFault("22023", "cannot delete from scalar")
+
+
+@native("hr_json_delete_at", "VARCHAR", "BIGINT", returns="VARCHAR")
+def _delete_at(text: str, at: int) -> str:
+    document = json.loads(text)
+    if not isinstance(document, list):
+        raise ValueFault(
+            "22023", f"cannot delete from {'object using integer index' if isinstance(document, dict) else 'scalar'}"
+        )
+    if -len(document) <= at < len(document):
+        del document[at]
+    return write_json(document)
+
+
+@native("hr_json_delete_path", "VARCHAR", "VARCHAR[]", returns="VARCHAR")
+def _delete_path(text: str, path: list[str | None]) -> str:
+    document = json.loads(text)
+    if not isinstance(document, dict | list):
+        raise ValueFault("22023", "cannot delete path in scalar")
+    if path:
+        found, holder = _walk(document, path[:-1])
+        last = path[-1]
+        if found and last is not None:
+            if isinstance(holder, dict):
+                holder.pop(last, None)
+            elif isinstance(holder, list) and last.lstrip("-").isdigit() and -len(holder) <= int(last) < len(holder):
+                del holder[int(last)]
+    return write_json(document)
+
+
+@native("hr_json_set", "VARCHAR", "VARCHAR[]", "VARCHAR", "BOOLEAN", returns="VARCHAR")
+def _set(text: str, path: list[str | None], new: str, create: bool) -> str:
+    document, value = json.loads(text), json.loads(new)
+    if not isinstance(document, dict | list):
+        raise ValueFault("22023", "cannot set path in scalar")
+    if not path:
+        return write_json(document)
+    found, holder = _walk(document, path[:-1])
+    last = path[-1]
+    if found and last is not None:
+        if isinstance(holder, dict) and (create or last in holder):
+            holder[last] = value
+        elif isinstance(holder, list) and last.lstrip("-").isdigit():
+            at = int(last)
+            if -len(holder) <= at < len(holder):
+                holder[at] = value
+            elif create:
+                holder.insert(0 if at < 0 else len(holder), value)
+    return write_json(document)
+
+
+@native("hr_json_strip_nulls", "VARCHAR", returns="VARCHAR")
+def _strip_nulls(text: str) -> str:
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if item is not None}
+        return [strip(item) for item in value] if isinstance(value, list) else value
+
+    return write_json(strip(json.loads(text)))
+
+
+@native("hr_json_pretty", "VARCHAR", returns="VARCHAR")
+def _pretty(text: str) -> str:
+    return json.dumps(json.loads(text), indent=4, sort_keys=True, ensure_ascii=False)
+
+
+@native("hr_json_typeof", "VARCHAR", returns="VARCHAR")
+def _typeof(text: str) -> str:
+    return _kind(json.loads(text))
+
+
+@native("hr_json_array_length", "VARCHAR", returns="INTEGER")
+def _array_length(text: str) -> int:
+    document = json.loads(text)
+    if not isinstance(document, list):
+        raise ValueFault("22023", f"cannot get array length of a {'non-array' if isinstance(document, dict) else 'scalar'}")
+    return len(document)
+
+
+@native("hr_json_is", "VARCHAR", "VARCHAR", returns="BOOLEAN")
+def _is_json(text: str, kind: str) -> bool:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return False
+    kinds = {"OBJECT": dict, "ARRAY": list}
+    if kind == "SCALAR":
+        return not isinstance(document, dict | list)
+    return kind not in kinds or isinstance(document, kinds[kind])
+
+
+@native("hr_json_from_pairs", "VARCHAR[]", returns="VARCHAR")
+def _from_pairs(items: list[str | None]) -> str:
+    if len(items) % 2:
+        raise ValueFault("2202E", "array must have even number of elements")
+    return _from_lists(items[::2], items[1::2])
+
+
+@native("hr_json_from_lists", "VARCHAR[]", "VARCHAR[]", returns="VARCHAR")
+def _from_lists(keys: list[str | None], values: list[str | None]) -> str:
+    if len(keys) != len(values):
+        raise ValueFault("2202E", "mismatched array dimensions")
+    if None in keys:
+        raise ValueFault("22004", "null value not allowed for object key")
+    return write_json(dict(zip(keys, values, strict=True)))
+
+
+def _build_object(types: tuple[SqlType, ...]) -> str:
+    if len(types) % 2:
+        raise ValueFault("22023", "argument list must have even number of elements")
+    keys = ", ".join(render_cast(f"{{{i}}}", types[i], VARCHAR) for i in range(0, len(types), 2))
+    values = ", ".join(json_of(f"{{{i}}}", types[i]) for i in range(1, len(types), 2))
+    return f"CAST(hr_json_object(CAST([{keys}] AS VARCHAR[]), CAST([{values}] AS VARCHAR[])) AS JSON)"
+
+
+def _build_array(types: tuple[SqlType, ...]) -> str:
+    values = ", ".join(json_of(f"{{{i}}}", type_) for i, type_ in enumerate(types))
+    return f"CAST(hr_json_array(CAST([{values}] AS VARCHAR[])) AS JSON)"
+
+
+def _extract(function: str) -> Callable[[tuple[SqlType, ...]], str]:
+    def write(types: tuple[SqlType, ...]) -> str:
+        call = f"{function}(CAST({{0}} AS VARCHAR), CAST([{', '.join(f'{{{i}}}' for i in range(1, len(types)))}] AS VARCHAR[]))"
+        return call if function.endswith("text") else f"CAST({call} AS JSON)"
+
+    return write
+
+
+def declare(t: FunctionTable) -> None:
+    document = "CAST({0} AS VARCHAR)"
+    other = "CAST({1} AS VARCHAR)"
+    for name, key, at, path in (("->", "get", "at", "#>"), ("->>", "get_text", "at_text", "#>>")):
+        result = "varchar" if name == "->>" else "jsonb"
+        open_, close = ("", "") if name == "->>" else ("CAST(", " AS JSON)")
+        t.add(name, f"jsonb, varchar -> {result}", f"{open_}hr_json_{key}({document}, {{1}}){close}")
+        t.add(name, f"jsonb, int4 -> {result}", f"{open_}hr_json_{at}({document}, {{1}}){close}")
+        t.add(
+            path,
+            f"jsonb, varchar[] -> {result}",
+            f"{open_}hr_json_path{'_text' if close == '' else ''}({document}, {{1}}){close}",
+        )
+    t.add("jsonb_extract_path", "jsonb, varchar... -> jsonb", _extract("hr_json_path"))
+    t.add("jsonb_extract_path_text", "jsonb, varchar... -> varchar", _extract("hr_json_path_text"))
+    for name in ("?", "jsonb_exists"):
+        t.add(name, "jsonb, varchar -> bool", f"hr_json_exists({document}, [{{1}}], true)")
+    for name, every in (("?|", "false"), ("jsonb_exists_any", "false"), ("?&", "true"), ("jsonb_exists_all", "true")):
+        t.add(name, "jsonb, varchar[] -> bool", f"hr_json_exists({document}, {{1}}, {every})")
+    for name in ("@>", "jsonb_contains"):
+        t.add(name, "jsonb, jsonb -> bool", f"hr_json_contains({document}, {other})")
+    for name in ("<@", "jsonb_contained"):
+        t.add(name, "jsonb, jsonb -> bool", f"hr_json_contains({other}, {document})")
+    for name in ("||", "jsonb_concat"):
+        t.add(name, "jsonb, jsonb -> jsonb", f"CAST(hr_json_concat({document}, {other}) AS JSON)")
+    t.add("-", "jsonb, varchar -> jsonb", f"CAST(hr_json_delete({document}, [{{1}}]) AS JSON)")
+    t.add("-", "jsonb, varchar[] -> jsonb", f"CAST(hr_json_delete({document}, {{1}}) AS JSON)")
+    t.add("-", "jsonb, int4 -> jsonb", f"CAST(hr_json_delete_at({document}, {{1}}) AS JSON)")
+    t.add("#-", "jsonb, varchar[] -> jsonb", f"CAST(hr_json_delete_path({document}, {{1}}) AS JSON)")
+    new = "CAST({2} AS VARCHAR)"
+    t.add("jsonb_set", "jsonb, varchar[], jsonb -> jsonb", f"CAST(hr_json_set({document}, {{1}}, {new}, true) AS JSON)")
+    t.add("jsonb_set", "jsonb, varchar[], jsonb, bool -> jsonb", f"CAST(hr_json_set({document}, {{1}}, {new}, {{3}}) AS JSON)")
+    t.add("jsonb_strip_nulls", "jsonb -> jsonb", f"CAST(hr_json_strip_nulls({document}) AS JSON)")
+    t.add("jsonb_pretty", "jsonb -> varchar", f"hr_json_pretty({document})")
+    t.add("jsonb_typeof", "jsonb -> varchar", f"hr_json_typeof({document})")
+    t.add("jsonb_array_length", "jsonb -> int4", f"hr_json_array_length({document})")
+    t.add("jsonb_build_object", "any... -> jsonb", _build_object)
+    t.add("jsonb_build_array", "any... -> jsonb", _build_array)
+    t.add("jsonb_build_array", "-> jsonb", "CAST('[]' AS JSON)")
+    t.add("jsonb_object", "varchar[] -> jsonb", "CAST(hr_json_from_pairs({0}) AS JSON)")
+    t.add("jsonb_object", "varchar[], varchar[] -> jsonb", "CAST(hr_json_from_lists({0}, {1}) AS JSON)")
+    t.add("to_jsonb", "any -> jsonb", lambda types: f"CAST({json_of('{0}', types[0])} AS JSON)")
+    t.add("is json", "varchar, varchar -> bool", "hr_json_is({0}, {1})")

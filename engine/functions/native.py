@@ -24,7 +24,20 @@ NUMERIC = "HUGEINT"
 """How a numeric key travels (see `engine.sql.numeric`)."""
 
 _FAULT = re.compile(r"\x01([0-9A-Z]{5})\x01(.*?)\x01", re.DOTALL)
-_MODULES = ("numerics", "texts", "datetimes", "json")
+_MODULES = (
+    "numerics",
+    "texts",
+    "datetimes",
+    "strings",
+    "patterns",
+    "maths",
+    "times",
+    "formats",
+    "json",
+    "arrays",
+    "binary",
+    "system",
+)
 
 
 class ValueFault(SqlError):
@@ -43,7 +56,6 @@ class NativeFunction:
     parameters: tuple[str, ...] | None
     returns: str
     function: Callable[..., Any]  # any value that DuckDB takes
-    nulls: bool
 
 
 _FUNCTIONS: dict[str, NativeFunction] = {}
@@ -61,14 +73,16 @@ def native(name: str, *parameters: str, returns: str, nulls: bool = False) -> Ca
 
     def declare(function: F) -> F:
         taken = None if parameters == ("...",) else parameters
-        _FUNCTIONS[name] = NativeFunction(name, taken, returns, _guarded(function, taken), nulls)
+        _FUNCTIONS[name] = NativeFunction(name, taken, returns, _guarded(function, taken, nulls))
         return function
 
     return declare
 
 
-def _guarded(function: Callable[..., Any], parameters: tuple[str, ...] | None) -> Callable[..., Any]:
+def _guarded(function: Callable[..., Any], parameters: tuple[str, ...] | None, nulls: bool) -> Callable[..., Any]:
     def call(*args: object) -> Any:
+        if not nulls and None in args:
+            return None
         try:
             return function(*args)
         except ValueFault:
@@ -96,7 +110,8 @@ def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
             None if item.parameters is None else list(item.parameters),
             item.returns,
             type=PythonUDFType.NATIVE,
-            null_handling=FunctionNullHandling.SPECIAL if item.nulls else FunctionNullHandling.DEFAULT,
+            # The default would refuse a function that answers NULL.
+            null_handling=FunctionNullHandling.SPECIAL,
         )
 
 

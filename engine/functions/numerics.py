@@ -110,6 +110,16 @@ def _log10(key: int) -> int:
     return numeric.normalize(numeric.from_decimal(_positive(key).log10(_WIDE)))
 
 
+@native("hr_numeric_log", NUMERIC, NUMERIC, returns=NUMERIC)
+def _log(base: int, key: int) -> int:
+    divisor = _positive(base).ln(_WIDE)
+    if not divisor:
+        raise ValueFault("22012", "division by zero")
+    # Two digits less than computed, so that an exact logarithm is shown as one.
+    quotient = _WIDE.divide(_positive(key).ln(_WIDE), divisor)
+    return numeric.normalize(numeric.from_decimal(round(quotient, 26)))
+
+
 def _positive(key: int) -> Decimal:
     value = numeric.to_decimal(key)
     if value <= 0:
@@ -143,7 +153,7 @@ def declare(t: FunctionTable) -> None:
     for name in ("sqrt", "exp", "ln", "log10"):
         t.add(name, "numeric -> numeric", f"hr_numeric_{name}({{0}})")
     t.add("log", "numeric -> numeric", "hr_numeric_log10({0})")
-    t.add("log", "numeric, numeric -> numeric", "hr_numeric_divide(hr_numeric_ln({1}), hr_numeric_ln({0}))")
+    t.add("log", "numeric, numeric -> numeric", "hr_numeric_log({0}, {1})")
     for name in ("pow", "power", "^"):
         t.add(name, "numeric, numeric -> numeric", "hr_numeric_power({0}, {1})")
     t.add("scale", "numeric -> int4", "CAST({0} & 31 AS INTEGER)")

@@ -78,7 +78,7 @@ class FunctionTable:
         Raises:
             UndefinedFunction: no overload takes them.
         """
-        best: tuple[tuple[int, int, int, int], Resolved] | None = None
+        best: tuple[tuple[int, int, int, int, int], Resolved] | None = None
         for order, function in enumerate(self._overloads.get(name, [])):
             resolved = _match(function, types)
             if resolved is None:
@@ -87,7 +87,9 @@ class FunctionTable:
             # Most exact matches, then most preferred types (float8) where a cast is needed, then the nearest types.
             exact = sum(a == b for a, b in pairs)
             preferred = sum(a != b and a != UNKNOWN and b.name == "float8" for a, b in pairs)
-            cost = (-exact, -preferred, sum(_cast_cost(a, b) for a, b in pairs), order)
+            # A text constant is read as an array only where nothing else fits.
+            guessed = sum(a == UNKNOWN and b.name == "list" for a, b in pairs)
+            cost = (guessed, -exact, -preferred, sum(_cast_cost(a, b) for a, b in pairs), order)
             if best is None or cost < best[0]:
                 best = (cost, resolved)
         if best is None:

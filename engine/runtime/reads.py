@@ -119,6 +119,8 @@ def to_sql_error(error: duckdb.Error) -> SqlError:
         return SqlError("division by zero", sqlstate="22012")
     if MORE_THAN_ONE_ROW in text:
         return SqlError(MORE_THAN_ONE_ROW, sqlstate="21000")
+    if "out of range" in text or text.startswith("Out of Range Error: Overflow"):
+        return SqlError("value out of range for the type", sqlstate="22003")
     for kind, state in _SQLSTATES:
         if isinstance(error, kind):
             head, separator, tail = text.partition(": ")

@@ -29,6 +29,11 @@ for names, parts in (
 _TOKEN = re.compile(r"\s*(?:([+-]?\d+):(\d+)(?::(\d+(?:\.\d+)?))?|([+-]?\d+(?:\.\d+)?)\s*([a-z]+)?)", re.IGNORECASE)
 
 
+_ISO = re.compile(
+    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d+(?:\.\d+)?)S)?)?"
+)
+
+
 @dataclass(frozen=True)
 class Interval:
     """A span of time whose length may depend on the calendar."""
@@ -53,6 +58,9 @@ def parse_interval(text: str, unit: str | None = None, position: int | None = No
     Raises:
         SqlError: SQLSTATE 22007, the text is no interval.
     """
+    iso = _ISO.fullmatch(text.strip().upper())
+    if iso is not None and len(text.strip()) > 1:
+        return _iso(iso)
     months = days = microseconds = 0
     rest = text.strip()
     if not rest:
@@ -77,6 +85,13 @@ def parse_interval(text: str, unit: str | None = None, position: int | None = No
         days += whole_days
         microseconds += int((amount * per[1] - whole_days) * US_PER_DAY) + int(amount * per[2])
     return Interval(months, days, microseconds)
+
+
+def _iso(found: re.Match[str]) -> Interval:
+    """`P1Y2M3DT4H5M6S`."""
+    years, months, weeks, days, hours, minutes = (int(part or 0) for part in found.groups()[:6])
+    seconds = int(Decimal(found[7] or 0) * 1_000_000)
+    return Interval(years * 12 + months, weeks * 7 + days, (hours * 3600 + minutes * 60) * 1_000_000 + seconds)
 
 
 def _invalid(text: str, position: int | None) -> SqlError:

@@ -57,10 +57,10 @@ _BINARY: dict[type[exp.Expr], str] = {
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.And: "and", exp.Or: "or",
     exp.NullSafeEQ: "is not distinct from", exp.NullSafeNEQ: "is distinct from", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
     exp.BitwiseXor: "#", exp.BitwiseLeftShift: "<<", exp.BitwiseRightShift: ">>", exp.Like: "like", exp.ILike: "ilike",
-    exp.RegexpLike: "~",
+    exp.RegexpLike: "~", exp.RegexpILike: "~*", exp.SimilarTo: "similar to",
 }  # fmt: skip
 
-_ENCODINGS = ("hex", "base64")
+_ENCODINGS = ("hex", "base64", "escape")
 
 
 class ExpressionBinder:
@@ -86,6 +86,10 @@ class ExpressionBinder:
         sign = _BINARY.get(type(node))
         if sign in ("and", "or"):
             return self._connected(sign, node)
+        if isinstance(node, exp.Escape):
+            # The parser puts ESCAPE around the whole predicate.
+            inner = node.this
+            return self._call(_BINARY[type(inner)], [self.bind(e) for e in (inner.this, inner.expression, node.expression)], node)
         if sign is not None:
             if isinstance(node.expression, (exp.Any, exp.All)):
                 return bind_quantified(self, sign, node.this, node.expression, node)
@@ -222,13 +226,19 @@ class ExpressionBinder:
             return self._call("is null", [left], node)
         if isinstance(node.expression, exp.Boolean):
             return self._call("is true" if node.expression.this else "is false", [left], node)
+        if isinstance(node.expression, exp.JSON):
+            return self._call("is json", [left, Literal(UNKNOWN, str(node.expression.this or "VALUE"))], node)
         return self._call("is not distinct from", [left, self.bind(node.expression)], node)
 
     def _between(self, node: exp.Between) -> Expr:
         value = self.bind(node.this)
-        low = self._call(">=", [value, self.bind(node.args["low"])], node)
-        high = self._call("<=", [value, self.bind(node.args["high"])], node)
-        return self._call("and", [low, high], node)
+        first, second = self.bind(node.args["low"]), self.bind(node.args["high"])
+        ends = [(first, second), (second, first)] if node.args.get("symmetric") else [(first, second)]
+        ranges = [
+            self._call("and", [self._call(">=", [value, low], node), self._call("<=", [value, high], node)], node)
+            for low, high in ends
+        ]
+        return ranges[0] if len(ranges) == 1 else self._call("or", ranges, node)
 
     def _in(self, node: exp.In) -> Expr:
         if node.args.get("query") is not None:
@@ -287,10 +297,11 @@ class ExpressionBinder:
         return self._call("array", [self.bind(item) for item in node.expressions], node)
 
     def _bracket(self, node: exp.Bracket) -> Expr:
-        if len(node.expressions) != 1 or isinstance(node.expressions[0], exp.Slice):
-            raise UnsupportedQuery(
-                "array slices are not supported", position=position_of(node), fix="Take single elements: `a[1]`."
-            )
+        if isinstance(node.expressions[0], exp.Slice):
+            bounds = node.expressions[0]
+            low = self.bind(bounds.this) if bounds.this is not None else Literal(INT4, 1)
+            high = self.bind(bounds.expression) if bounds.expression is not None else Literal(INT4, 2**31 - 1)
+            return self._call("slice", [self.bind(node.this), low, high], node)
         index = self.bind(node.expressions[0])
         return self._call("subscript", [self.bind(node.this), index], node)
 

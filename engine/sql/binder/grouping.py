@@ -13,7 +13,7 @@ from sqlglot import exp
 from engine.plan.algebra import Aggregate, Node, OutputColumn, Project, UnionAll
 from engine.sql.binder.scope import position_of
 from engine.sql.errors import GroupingError, SqlError
-from engine.sql.expressions import AggregateCall, Column, Expr, Literal
+from engine.sql.expressions import AggregateCall, Call, Column, Expr, Literal
 from engine.sql.types import INT4, INT8
 
 Keys = tuple[Expr, ...]
@@ -67,14 +67,19 @@ def aggregate_sets(node: Node, sets: list[Keys], calls: list[AggregateCall], nam
     return branches[0] if len(branches) == 1 else UnionAll(columns, branches)
 
 
+def group_key(key: Expr) -> Expr:
+    """What rows are grouped by: a numeric without trailing zeros, because 1.0 and 1.00 are one group."""
+    return Call(key.type, "numeric_key", (key,), "hr_numeric_normalize({0})") if key.type.name == "numeric" else key
+
+
 def _one_set(node: Node, chosen: Keys, keys: list[Expr], calls: list[AggregateCall], columns: tuple[OutputColumn, ...]) -> Node:
     computed = [c for c in calls if c.name != "grouping"]
     if not chosen and not computed:
         computed = [AggregateCall(INT8, "count", ())]  # a row of its own even where nothing is computed
     own = tuple(OutputColumn("?group?", k.type) for k in chosen) + tuple(OutputColumn(c.name, c.type) for c in computed)
     if list(chosen) == keys and computed == calls:
-        return Aggregate(columns, node, chosen, tuple(calls))
-    grouped = Aggregate(own, node, chosen, tuple(computed))
+        return Aggregate(columns, node, tuple(map(group_key, chosen)), tuple(calls))
+    grouped = Aggregate(own, node, tuple(map(group_key, chosen)), tuple(computed))
     exprs: list[Expr] = [Column(k.type, chosen.index(k)) if k in chosen else Literal(k.type, None) for k in keys]
     for call in calls:
         if call.name == "grouping":

@@ -15,7 +15,7 @@ from engine.functions.casts import common_type
 from engine.plan.algebra import Aggregate, Filter, Node, OutputColumn, Over, Project, SetOperation, TopN, UnionAll, Values
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.from_clause import bind_from
-from engine.sql.binder.grouping import Keys, aggregate_sets, grouping_sets
+from engine.sql.binder.grouping import Keys, aggregate_sets, group_key, grouping_sets
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.table_functions import extract_set_values
 from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery, too_deep
@@ -184,7 +184,7 @@ def _corresponding(query: exp.SetOperation, left: Node, right: Node) -> tuple[No
 
 
 def _distinct(node: Node) -> Node:
-    return Aggregate(node.columns, node, tuple(Column(c.type, i) for i, c in enumerate(node.columns)), ())
+    return Aggregate(node.columns, node, tuple(group_key(Column(c.type, i)) for i, c in enumerate(node.columns)), ())
 
 
 def _plain_order(node: Node, query: exp.Expr, environment: Environment) -> Node:
