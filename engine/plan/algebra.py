@@ -189,6 +189,16 @@ class MaxOneRow(Node):
 
 
 @dataclass(frozen=True)
+class Changelog(Node):
+    """The input's changes as rows: its columns, `changelog_op`, `_changelog_row_id`. For views only."""
+
+    input: Node
+
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
 class Apply(Node):
     """LATERAL: the right side is computed for each left row; its `OuterColumn`s are `args`, over left's columns."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from engine.functions.aggregates import is_aggregate, render_aggregate
 from engine.plan.algebra import (
     Aggregate,
+    Changelog,
     Filter,
     GroupTopN,
     Join,
@@ -86,6 +87,8 @@ def render_node(node: Node, read: ReadScan) -> str:
         return render_project_set(node, source, items, outputs, f"c{width + len(node.calls)}" if node.ordinality else "")
     if isinstance(node, MaxOneRow):
         return _max_one_row(node, read)
+    if isinstance(node, Changelog):
+        raise UnsupportedQuery("AS CHANGELOG is for materialized views and sinks only", fix="Create a materialized view of it.")
     raise UnsupportedQuery(f"`{type(node).__name__}` cannot be read yet")
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Relation
 from engine.operators.base import Operator
+from engine.operators.changelog import Changelog
 from engine.operators.deduplicate import Deduplicate
 from engine.operators.filter import Filter
 from engine.operators.group_top_n import GroupTopN
 from engine.operators.hash_aggregate import HashAggregate
-from engine.operators.join import Join
+from engine.operators.join import Join, equi_keys
 from engine.operators.leaf import RelationLeaf, ValuesLeaf
 from engine.operators.now_filter import NowFilter, uses_only_now
 from engine.operators.over_window import OverWindow
@@ -185,10 +186,10 @@ class _Compiler:
         if not node.temporal:
             return Join(node.kind, self.compile(node.left), self.compile(node.right), node.condition)
         left = self.compile(node.left)
-        if not left.append_only:
+        if not equi_keys(node.condition, left.visible) and (node.kind != "inner" or not left.append_only):
             raise UnsupportedQuery(
-                "the left side of a temporal join must be append-only here",
-                fix="Put EMIT ON WINDOW CLOSE on it, or join without FOR SYSTEM_TIME AS OF.",
+                "a temporal join without an equality is an inner join with an append-only left side",
+                fix="Join by the key of the right side.",
             )
         assert isinstance(node.right, algebra.Scan)
         right = self._catalog.get(node.right.relation)
@@ -215,6 +216,9 @@ class _Compiler:
             )
         return ProjectSet(source, node)
 
+    def _changelog(self, node: algebra.Changelog) -> Operator:
+        return Changelog(self.compile(node.input))
+
     def _max_one_row(self, _node: algebra.MaxOneRow) -> Operator:
         raise UnsupportedQuery(
             "a scalar subquery in a materialized view may give more than one row",
@@ -238,5 +242,6 @@ _COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
     algebra.UnionAll: _Compiler._union,
     algebra.GroupTopN: _Compiler._group_top_n,
     algebra.ProjectSet: _Compiler._project_set,
+    algebra.Changelog: _Compiler._changelog,
     algebra.MaxOneRow: _Compiler._max_one_row,
 }

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from engine.catalog.objects import Input, Relation, View
-from engine.plan.algebra import Apply, Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
+from engine.plan.algebra import Apply, Changelog, Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
+from engine.sql.binder.asof import asof_join
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.scope import Closure, Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.table_functions import bind_table_function, is_set_call
@@ -15,7 +16,7 @@ from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, Undefin
 from engine.sql.expressions import Column, Expr, Literal
 from engine.sql.intervals import Interval
 from engine.sql.statements import ObjectName
-from engine.sql.types import INT4, TIMESTAMP, TIMESTAMPTZ
+from engine.sql.types import INT2, INT4, INT8, TIMESTAMP, TIMESTAMPTZ
 
 BindNode = Callable[[exp.Expr, Environment], Node]
 
@@ -81,7 +82,11 @@ class _FromBinder:
         cte = self._env.ctes.get(item.name) if not item.db else None
         if cte is not None:
             outer = {k: v for k, v in self._env.ctes.items() if k != item.name}
-            node = self._bind_node(cte.this, self._env.inside(outer))
+            inside = self._env.inside(outer)
+            if cte.meta.get("changelog"):
+                node = _changelog(_FromBinder(inside, self._bind_node).bind_item(cte.this)[0])
+            else:
+                node = self._bind_node(cte.this, inside)
             alias = cte.args.get("alias")
             names = [c.name for c in alias.args.get("columns") or []] if alias is not None else []
             return _aliased(_renamed(node, names, position_of(item)), item, default=item.name)
@@ -192,6 +197,8 @@ class _FromBinder:
             condition = binder.bind_boolean(join.args["on"], "JOIN/ON")
         elif kind != "inner":
             raise SqlError(f"a {kind} join needs ON or USING", position=position_of(join), sqlstate="42601")
+        if str(join.args.get("method") or "").upper() == "ASOF":
+            return asof_join(kind, left, right, condition, join), scope
         if closure.args:
             return self._apply(kind, left, right, closure, condition, join), scope
         if temporal:
@@ -278,6 +285,11 @@ def _table_of(scope: Scope) -> str | None:
     """The one table that all columns are of; its name stays in sight behind TUMBLE and HOP."""
     tables = {c.table for c in scope.columns}
     return tables.pop() if len(tables) == 1 else None
+
+
+def _changelog(node: Node) -> Node:
+    added = (OutputColumn("changelog_op", INT2), OutputColumn("_changelog_row_id", INT8))
+    return Changelog(node.columns + added, node)
 
 
 def _unique(relation: Relation) -> tuple[int, ...]:

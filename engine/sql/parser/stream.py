@@ -160,6 +160,8 @@ class TokenStream:
         if self.accept("as"):
             return self.identifier()
         token = self.current
+        if token.kind == "word" and token.value == "asof" and self.peek().value in ("join", "inner", "left"):
+            return None  # `a ASOF JOIN b`
         if token.kind == "quoted" or (token.kind == "word" and token.value not in NOT_A_TABLE_ALIAS):
             return _identifier(self.advance())
         return None
