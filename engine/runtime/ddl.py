@@ -318,7 +318,7 @@ def remove(engine: Engine, objects: list[CatalogObject]) -> None:
         if isinstance(gone, Input):
             if gone.kind == "table":
                 statements.append(f"DROP TABLE {gone.physical}")
-            statements.append(f"DELETE FROM hr.positions WHERE relation = {gone.id}")
+            statements += [f"DELETE FROM hr.{table} WHERE relation = {gone.id}" for table in ("positions", "late")]
         statements.append(f"DELETE FROM hr.catalog WHERE id = {gone.id}")
     for gone in objects:
         delivery = engine.deliveries.pop(gone.id, None)

@@ -24,6 +24,8 @@ from engine.connectors.json_decode_fast import DOUBTFUL
 from engine.connectors.registry import build_decode_sql, build_source, build_typed_sql, gives_columns
 from engine.operators.base import Delta, column_list, no_change
 from engine.runtime.epoch import Epoch
+from engine.runtime.source_time import IDLE_MS, TOLD, SourceTime
+from engine.runtime.source_time import load as load_time
 from engine.runtime.table_changes import apply_changes
 from engine.sql.expressions import Expr, render, render_lenient
 from engine.sql.types import SqlType
@@ -47,6 +49,8 @@ _INCLUDE_SQL = {
 }
 
 _FED_ROWS = 2**40  # more rows than an epoch can hold: keeps the order of several sinks apart
+
+_BEHIND = "late for the source:"
 
 
 class TableInput:
@@ -103,7 +107,9 @@ class TableInput:
         names = column_list(len(self.relation.columns))
         parts = [self._written(epoch)] if self._taken else []
         parts += [self._fed(epoch, select, number) for number, select in enumerate(fed, start=1)]
-        changes = parts[0] if len(parts) == 1 else f"({' UNION ALL '.join(f'SELECT {names}, d, ord, batch FROM {p}' for p in parts)})"
+        changes = (
+            parts[0] if len(parts) == 1 else f"({' UNION ALL '.join(f'SELECT {names}, d, ord, batch FROM {p}' for p in parts)})"
+        )
         if self._watermark is None:
             inserts = not fed and all(pc.min(table["d"]).as_py() > 0 for table in self._taken)
             apply_changes(epoch, self.relation, changes, names, inserts=inserts)
@@ -180,7 +186,7 @@ class ConnectorInput:
         reader: not started yet.
         watermark: the watermark expression over physical columns, or None.
         until: read again only the records before these positions, for a view that is created later; then nothing is
-            stored beside the view (verdicts depend on offsets alone, so they are the same as the first time).
+            stored beside the view (verdicts depend on offsets alone, or were noted, so they are the same as the first time).
     """
 
     def __init__(
@@ -191,8 +197,9 @@ class ConnectorInput:
         self._watermark = watermark
         self._stored = relation.kind == "table"
         self._pending: pa.Table | None = None
-        self._moments: dict[int, datetime] = {}
-        self._next_moments: dict[int, datetime] = {}
+        self._time = SourceTime()
+        self._next_time: SourceTime | None = None
+        self._seen_ms: dict[int, int] = {}
         self.positions: dict[int, int] = {}
         self._next_positions: dict[int, int] = {}
         self.rows_read = 0
@@ -209,8 +216,8 @@ class ConnectorInput:
     def _load(self, connection: duckdb.DuckDBPyConnection) -> None:
         stored = "SELECT partition, position, moment FROM hr.positions WHERE relation = ?"
         rows = connection.execute(stored, [self.relation.id]).fetchall()
-        self.positions = {int(p): int(o) for p, o, _ in rows}
-        self._moments = {int(p): moment for p, _, moment in rows if moment is not None}
+        self.positions = {int(p): int(o) for p, o, _ in rows if p != TOLD}
+        self._time = load_time((p, moment) for p, _, moment in rows)
 
     @property
     def started(self) -> bool:
@@ -223,8 +230,8 @@ class ConnectorInput:
 
     @property
     def watermark(self) -> datetime | None:
-        """The least of the partitions' watermarks that are known."""
-        return min(self._moments.values()) if self._moments else None
+        """How far time has come in all of it."""
+        return self._time.told
 
     def poll(self, max_rows: int) -> int:
         """Take the next records unless some are waiting already; returns how many wait."""
@@ -237,7 +244,8 @@ class ConnectorInput:
     @property
     def caught_up(self) -> bool:
         """Whether a second reading has reached its end."""
-        return all(self.positions.get(p, 0) >= end for p, end in (self._until or {}).items())
+        starts = self.reader.starts()
+        return all(max(self.positions.get(p, 0), starts.get(p, 0)) >= end for p, end in (self._until or {}).items())
 
     def _before(self, rows: pa.Table, until: Mapping[int, int]) -> pa.Table | None:
         ends = rows.group_by("partition").aggregate([("offset", "max")]).to_pylist()
@@ -312,10 +320,15 @@ class ConnectorInput:
             f"INSERT INTO hr.r{QUARANTINE_ID} SELECT {_quote(self.relation.stream)}, k_partition, k_offset, reason,"
             f" make_timestamp({epoch.now_ms * 1000}), k_value FROM {judged} WHERE reason IS NOT NULL"
         )
+        if self._time.told is not None:
+            # Late by the other partitions' time, which a second reading cannot find out.
+            epoch.execute(
+                f"INSERT INTO hr.late SELECT {self.relation.id}, k_partition, k_offset FROM {judged} WHERE starts_with(reason, '{_BEHIND}')"
+            )
 
     def _watermarks(self) -> Mapping[int, datetime]:
-        moments = self._next_moments or self._moments
-        return {self.relation.watermarked[0]: min(moments.values())} if self._watermark is not None and moments else {}
+        told = (self._next_time or self._time).told
+        return {self.relation.watermarked[0]: told} if told is not None else {}
 
     def _decode_sql(self, raw: str, *, fast: bool) -> str:
         relation = self.relation
@@ -356,32 +369,47 @@ class ConnectorInput:
         position = self.relation.watermarked[0]
         time = f"c{position}"
         name = self.relation.columns[position].name
-        moments = " ".join(f"WHEN {p} THEN TIMESTAMP '{m.isoformat(sep=' ')}'" for p, m in self._moments.items())
+        moments = " ".join(f"WHEN {p} THEN TIMESTAMP '{m.isoformat(sep=' ')}'" for p, m in self._time.moments.items())
+        told = f"TIMESTAMP '{self._time.told.isoformat(sep=' ')}'" if self._time.told is not None else "CAST(NULL AS TIMESTAMP)"
+        behind = f"{time} < {told}"
+        if self._until is not None:
+            noted = f'SELECT partition, "offset" FROM hr.late WHERE relation = {self.relation.id}'
+            behind = f"(k_partition, k_offset) IN ({noted})"
         stored = f"CASE k_partition {moments} END" if moments else "CAST(NULL AS TIMESTAMP)"
         skew = self.relation.settings.get("max_future_skew_us")
         early = f"coalesce(reason IS NULL AND {time} > k_timestamp + to_microseconds({int(skew)}), false)" if skew else "false"
-        mark = f"CASE WHEN reason IS NULL AND NOT is_early THEN {render(self._watermark)} END"
+        # Clamped to what a Python datetime holds: one row from the year 20000 must not stop the engine.
+        moment = render_lenient(self._watermark)
+        clamped = f"least(greatest({moment}, TIMESTAMP '0001-01-01'), TIMESTAMP '9999-12-31')"
+        mark = f"CASE WHEN reason IS NULL AND NOT is_early AND {moment} IS NOT NULL THEN {clamped} END"
         over = "OVER (PARTITION BY k_partition ORDER BY k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
         return (
             f"SELECT {columns}, d, k_partition, k_offset, k_value, mark, CASE WHEN reason IS NOT NULL THEN reason"
             f" WHEN is_early THEN 'too early: {name} ' || CAST({time} AS VARCHAR) || ' is after its arrival at ' || CAST(k_timestamp AS VARCHAR)"
             f" WHEN before IS NOT NULL AND {time} IS NULL THEN 'late: {name} is NULL'"
             f" WHEN {time} < before THEN 'late: {name} ' || CAST({time} AS VARCHAR) || ' is before the watermark ' || CAST(before AS VARCHAR)"
+            f" WHEN {behind} THEN '{_BEHIND} ' || CAST({time} AS VARCHAR) || ' is before what all partitions have reached'"
             f" END AS reason FROM (SELECT *, greatest({stored}, max(mark) {over}) AS before FROM ("
             f"SELECT *, {mark} AS mark FROM (SELECT *, {early} AS is_early FROM {decoded} AS r) AS e) AS m) AS w"
         )
 
     def _advance(self, epoch: Epoch, facts: Sequence[Mapping[str, Any]]) -> None:
         """Move positions and watermarks past what was judged."""
-        moments = dict(self._moments)
-        for row in facts:
-            if row["mark"] is not None and (row["p"] not in moments or row["mark"] > moments[row["p"]]):
-                moments[row["p"]] = row["mark"]
-        self._next_moments = moments
         ends = {row["p"]: row["last"] + 1 for row in facts}
         self._next_positions = {**self.positions, **ends}
+        self._next_time = self._time.advanced({row["p"]: row["mark"] for row in facts}, self._awaited(epoch, ends))
         if self._until is None:
-            store_positions(epoch.execute, self.relation.id, ends, moments, known=self.positions)
+            places = {**ends, TOLD: 0} if self._next_time.told != self._time.told else ends
+            store_positions(epoch.execute, self.relation.id, places, self._next_time.stored(), known=self.positions)
+
+    def _awaited(self, epoch: Epoch, read: Collection[int]) -> list[int]:
+        """Partitions whose time counts: all but those that have had nothing to read for a while."""
+        if self._until is not None:
+            return list(self._until)
+        lag = self.reader.lag()
+        self._seen_ms.update(dict.fromkeys(read, epoch.now_ms))
+        known = sorted({*self.positions, *lag, *read})
+        return [p for p in known if lag.get(p, 0) > 0 or epoch.now_ms - self._seen_ms.setdefault(p, epoch.now_ms) < IDLE_MS]
 
     def note_starts(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Store where the reader began, before it has given a row; otherwise `latest` would mean later after a restart."""
@@ -398,13 +426,12 @@ class ConnectorInput:
             self._pending = None
         if self._next_positions:
             self.positions = self._next_positions
-        if self._next_moments:
-            self._moments = self._next_moments
-        self._next_positions, self._next_moments = {}, {}
+        self._time = self._next_time or self._time
+        self._next_positions, self._next_time = {}, None
 
     def rolled_back(self) -> None:
         """Keep the records; forget what the failed epoch derived from them."""
-        self._next_positions, self._next_moments = {}, {}
+        self._next_positions, self._next_time = {}, None
 
     def close(self) -> None:
         self.reader.close()

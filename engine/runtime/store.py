@@ -8,6 +8,7 @@ Layout, all in schema `hr` (docs/reference/engine-storage.md):
 | `catalog(...)` | one row an object: its SQL text and the facts that cannot be derived |
 | `databases(name, schema)` | databases and their schemas |
 | `positions(relation, partition, position, moment)` | by source and partition: next record to read, watermark |
+| `late(relation, partition, offset)` | records that were late by the other partitions' time |
 | `quarantine` | rows that a source could not use |
 | `r<id>` | rows of a table or view |
 | `s<id>_<n>_...` | state of operator n of view id |
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS hr.catalog (
     id BIGINT, kind VARCHAR, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, facts VARCHAR
 );
 CREATE TABLE IF NOT EXISTS hr.databases (name VARCHAR, schema VARCHAR);
+CREATE TABLE IF NOT EXISTS hr.late (relation BIGINT, partition INTEGER, "offset" BIGINT);
 CREATE TABLE IF NOT EXISTS hr.positions (
     relation BIGINT, partition INTEGER, position BIGINT, moment TIMESTAMP, PRIMARY KEY (relation, partition)
 );

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from core.clock import SystemClock
+from core.clock import Clock, SystemClock
 from core.settings import EngineSettings
 from engine.front.session import EngineSession
 from engine.plan.stream import operators
@@ -36,13 +36,14 @@ EXERCISED: Counter[str] = Counter()
 class EngineBox:
     """One engine in a temporary folder, used for many examples. `reopen` closes it and opens the same folder again."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._folder = tempfile.TemporaryDirectory(prefix="oracle-")
         self._loop = asyncio.new_event_loop()
         self._open()
 
     def _open(self) -> None:
-        self.engine = Engine(Path(self._folder.name) / "engine", _SETTINGS, SystemClock())
+        self.engine = Engine(Path(self._folder.name) / "engine", _SETTINGS, self._clock)
         self.engine.start()
         self.session = EngineSession(self.engine, "dev", "root", {})
         self.run("FLUSH")  # the first barrier comes at once, the next ones when they are asked for
