@@ -36,14 +36,18 @@ EXERCISED: Counter[str] = Counter()
 class EngineBox:
     """One engine in a temporary folder, used for many examples. `reopen` closes it and opens the same folder again."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, folder: Path | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._kept = folder
+        self._begin()
+
+    def _begin(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="oracle-")
         self._loop = asyncio.new_event_loop()
         self._open()
 
     def _open(self) -> None:
-        self.engine = Engine(Path(self._folder.name) / "engine", _SETTINGS, self._clock)
+        self.engine = Engine(self._kept or Path(self._folder.name) / "engine", _SETTINGS, self._clock)
         self.engine.start()
         self.session = EngineSession(self.engine, "dev", "root", {})
         self.run("FLUSH")  # the first barrier comes at once, the next ones when they are asked for
@@ -71,9 +75,7 @@ class EngineBox:
     def start_over(self) -> None:
         """A fresh folder, after an example has left the engine in an unknown state."""
         self.close()
-        self._folder = tempfile.TemporaryDirectory(prefix="oracle-")
-        self._loop = asyncio.new_event_loop()
-        self._open()
+        self._begin()
 
     def close(self) -> None:
         with suppress(Exception):
