@@ -56,6 +56,10 @@ class Delta:
         return self.stored or self.picked
 
 
+CLEANING_EPOCHS = 16
+"""State that a watermark has made unreachable is dropped in every so manieth epoch: a DELETE costs as much as any statement."""
+
+
 def no_change(watermarks: Watermarks | None = None) -> Delta:
     return Delta("", True, watermarks or {})
 

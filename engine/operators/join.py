@@ -12,10 +12,12 @@ with IS NOT DISTINCT FROM, but joined with the condition as written, or preserve
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.operators.base import (
+    CLEANING_EPOCHS,
     Delta,
     EpochContext,
     Operator,
@@ -27,9 +29,11 @@ from engine.operators.base import (
     store,
     stored_input,
 )
+from engine.operators.time_bounds import dead_before, outgoing, time_bounds
 from engine.plan.algebra import JoinKind
-from engine.sql.expressions import Call, Expr, columns_of, conjuncts, render, transform
+from engine.sql.expressions import Call, Expr, columns_of, conjuncts, render, render_literal, transform
 from engine.sql.expressions import Column as ColumnRef
+from engine.sql.types import TIMESTAMP
 
 
 def equi_keys(condition: Expr | None, left_width: int) -> list[tuple[Expr, Expr]]:
@@ -66,6 +70,12 @@ class Join(Operator):
         self.types, self.visible = plan.types, plan.visible
         self.key = tuple(plan.left[p] for p in left.key) if self._half else plan.key
         self.append_only = left.append_only and right.append_only and kind in ("inner",)
+        self._bounds = time_bounds(condition, left.visible, left.watermarked, right.watermarked)
+        # A preserved side may be NULL in the output, and a NULL is no time.
+        marked_left = {b.left for b in self._bounds if b.at_least} if kind in ("inner", "left", "semi", "anti") else set()
+        marked_right = {b.right for b in self._bounds if not b.at_least} if kind in ("inner", "right") else set()
+        self._marked = ({p: plan.left[p] for p in marked_left}, {p: plan.right[p] for p in marked_right})
+        self.watermarked = frozenset([*self._marked[0].values(), *self._marked[1].values()])
         self._left = self._right = ""
 
     def name_state(self, prefix: str) -> None:
@@ -77,8 +87,9 @@ class Join(Operator):
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         left = stored_input(epoch, deltas[0], self.inputs[0])
         right = stored_input(epoch, deltas[1], self.inputs[1])
+        marks = self._outgoing(deltas)
         if left is None and right is None:
-            return no_change()
+            return no_change(marks)
         # The right state stays as it was until the output is computed; the left one is brought up to date first where the right
         # changes have to meet it.
         parts: list[str] = []
@@ -98,7 +109,23 @@ class Join(Operator):
             result = Delta(name, count == 0)
         if right is not None:
             self._apply(epoch, right, 1, deltas[1].grows)
-        return result
+        if epoch.number % CLEANING_EPOCHS == 0:
+            self._clean(epoch, deltas)
+        return replace(result, watermarks=marks)
+
+    def _outgoing(self, deltas: Sequence[Delta]) -> dict[int, dt.datetime]:
+        sides = outgoing(self._bounds, deltas[0].watermarks, deltas[1].watermarks)
+        return {to: side[p] for side, places in zip(sides, self._marked, strict=True) for p, to in places.items() if p in side}
+
+    def _clean(self, epoch: EpochContext, deltas: Sequence[Delta]) -> None:
+        """Drop rows that will meet nothing new. A right row that keeps a left one from standing alone must stay."""
+        if not (self.inputs[0].append_only and self.inputs[1].append_only) or self._kind in ("right", "full"):
+            return
+        dead = dead_before(self._bounds, deltas[0].watermarks, deltas[1].watermarks)
+        for state, side in ((self._left, dead[0]), (self._right, dead[1] if self._kind == "inner" else {})):
+            if side:
+                old = " OR ".join(f"c{p} < {render_literal(mark, TIMESTAMP)}" for p, mark in side.items())
+                epoch.execute(f"DELETE FROM {state} WHERE {old}")
 
     def _apply(self, epoch: EpochContext, delta: str, side: int, grows: bool) -> None:
         source = self.inputs[side]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.operators.base import Delta, EpochContext, Operator, StateTable, apply_to_state, column_list, no_change, store
+from engine.operators.base import (
+    Delta,
+    EpochContext,
+    Operator,
+    StateTable,
+    apply_to_state,
+    column_list,
+    no_change,
+    store,
+    stored_input,
+)
 from engine.sql.expressions import render_literal
 from engine.sql.types import TIMESTAMP
 
@@ -16,7 +26,7 @@ class WindowCloseSort(Operator):
         self.inputs = (source,)
         self._column = column
         self.types, self.visible, self.key = source.types, source.visible, source.key
-        self.append_only = source.append_only
+        self.append_only = True  # what the watermark has passed does not change any more
         self.watermarked = source.watermarked
         self._rows = ""
 
@@ -31,9 +41,9 @@ class WindowCloseSort(Operator):
         width = len(self.types)
         names = column_list(width)
         if not delta.empty:
-            name, count = epoch.temp(f"SELECT {names}, d FROM {delta.source} AS t")
-            if count:
-                apply_to_state(epoch, self._rows, name, width, self.key, self.append_only)
+            incoming = stored_input(epoch, delta, self.inputs[0])
+            if incoming is not None:
+                apply_to_state(epoch, self._rows, incoming, width, self.key, self.inputs[0].append_only)
         moment = delta.watermarks.get(self._column)
         if moment is None:
             return no_change(delta.watermarks)
