@@ -126,7 +126,7 @@ def _indexes(view: View) -> Iterator[Row]:
 
 def _index_row(number: int, relation: int, keys: list[int], *, unique: bool) -> Row:
     count = len(keys)
-    return (number, relation, count, count, unique, unique, False, True, True, False, True, True, False, False, False, [0] * count, [], [], keys, None, None)  # fmt: skip
+    return (number, relation, count, count, unique, unique, False, True, True, False, True, True, False, False, False, " ".join("0" * count), [], [], keys, None, None)  # fmt: skip
 
 
 def _constraints(view: View) -> Iterator[Row]:
@@ -235,7 +235,7 @@ PG_CATALOG: tuple[Declared, ...] = (
     Declared("pg_catalog", "pg_attribute", _ATTRIBUTE, _attributes),
     Declared("pg_catalog", "pg_attrdef", "oid int4, adrelid int4, adnum int2, adbin text", _attribute_defaults),
     Declared("pg_catalog", "pg_type", "oid int4, typname text, typnamespace int4, typowner int4, typlen int2, typtype text, typcategory text, typisdefined bool, typdelim text, typrelid int4, typelem int4, typarray int4, typinput text, typnotnull bool, typbasetype int4, typtypmod int4, typcollation int4, typdefault text", _types),
-    Declared("pg_catalog", "pg_index", "indexrelid int4, indrelid int4, indnatts int2, indnkeyatts int2, indisunique bool, indisprimary bool, indisexclusion bool, indimmediate bool, indisvalid bool, indisreplident bool, indisready bool, indislive bool, indnullsnotdistinct bool, indisclustered bool, indcheckxmin bool, indoption int2[], indclass int4[], indcollation int4[], indkey int2[], indexprs text, indpred text", _indexes),
+    Declared("pg_catalog", "pg_index", "indexrelid int4, indrelid int4, indnatts int2, indnkeyatts int2, indisunique bool, indisprimary bool, indisexclusion bool, indimmediate bool, indisvalid bool, indisreplident bool, indisready bool, indislive bool, indnullsnotdistinct bool, indisclustered bool, indcheckxmin bool, indoption text, indclass int4[], indcollation int4[], indkey int2[], indexprs text, indpred text", _indexes),
     Declared("pg_catalog", "pg_constraint", "oid int4, conname text, connamespace int4, contype text, condeferrable bool, condeferred bool, convalidated bool, conrelid int4, contypid int4, conindid int4, conparentid int4, confrelid int4, confupdtype text, confdeltype text, confmatchtype text, conkey int2[], confkey int2[], conbin text, conislocal bool", _constraints),
     Declared("pg_catalog", "pg_proc", "oid int4, proname text, pronamespace int4, proowner int4, prolang int4, prokind text, proretset bool, provolatile text, pronargs int2, prorettype int4, proargtypes text, proargnames text[], prosrc text, proleakproof bool, prosecdef bool, proacl text[]", _functions),
     Declared("pg_catalog", "pg_database", "oid int4, datname text, datdba int4, encoding int4, datcollate text, datctype text, datistemplate bool, datallowconn bool, datconnlimit int4, dattablespace int4, datacl text[], datlocprovider text, daticulocale text, datcollversion text", _databases),

@@ -14,6 +14,7 @@ from engine.catalog.objects import Function, Subscription
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
 from engine.front.live import live_relations
 from engine.front.reading import read_sql
+from engine.front.refusals import readable_errors, with_remedy
 from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
 from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target, table_of_query
@@ -85,9 +86,16 @@ class EngineSession:
         return {name: self._variables.get(name) for name in REPORTED}
 
     def parse(self, sql: str) -> Sequence[Statement]:
-        return parse(sql)
+        try:
+            return parse(sql)
+        except SqlError as error:
+            raise with_remedy(error) from error.__cause__
 
     async def prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()) -> Prepared:
+        with readable_errors(statement):
+            return await self._prepare(statement, parameter_types)
+
+    async def _prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None]) -> Prepared:
         environment = self._environment()
         environment.parameter_types.update(
             {i: t for i, t in enumerate(parameter_types, start=1) if t is not None and t != UNKNOWN}
@@ -119,7 +127,8 @@ class EngineSession:
         environment = self._environment()
         environment.parameters = tuple(values)
         environment.parameter_types.update(enumerate(prepared.parameters, start=1))
-        return await handler(self, statement, environment)
+        with readable_errors(statement):
+            return await handler(self, statement, environment)
 
     def _prepare_copy(self, statement: Copy, environment: Environment) -> Prepared:
         if statement.direction == "from":

@@ -19,8 +19,8 @@ from engine.sql.binder.aggregates import ordered_set_arguments
 from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
-from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.sql_functions import inline_call
+from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
 from engine.sql.errors import (
     GroupingError,
@@ -84,12 +84,12 @@ class ExpressionBinder:
             if isinstance(node, kind):
                 return method(self, node)
         sign = _BINARY.get(type(node))
-        if sign in ("and", "or"):
-            return self._connected(sign, node)
         if isinstance(node, exp.Escape):
             # The parser puts ESCAPE around the whole predicate.
             inner = node.this
             return self._call(_BINARY[type(inner)], [self.bind(e) for e in (inner.this, inner.expression, node.expression)], node)
+        if sign in ("and", "or"):
+            return self._connected(sign, node)
         if sign is not None:
             if isinstance(node.expression, (exp.Any, exp.All)):
                 return bind_quantified(self, sign, node.this, node.expression, node)
@@ -268,6 +268,9 @@ class ExpressionBinder:
 
     def _cast(self, node: exp.Cast) -> Expr:
         inner = self.bind(node.this)
+        special = special_cast(str(node.to.args.get("kind") or ""), inner, self._env)
+        if special is not None:
+            return special
         target = parse_type(node.to)
         if isinstance(inner, Parameter):
             self._env.parameter_types.setdefault(inner.number, target)
@@ -278,9 +281,6 @@ class ExpressionBinder:
             raise TypeMismatch(f"cannot cast type `{inner.type}` to `{target}`", position=position_of(node), sqlstate="42846")
         return inner if inner.type == target else Cast(target, inner)
 
-        special = special_cast(str(node.to.args.get("kind") or ""), inner, self._env)
-        if special is not None:
-            return special
     def _interval(self, node: exp.Interval) -> Expr:
         unit = node.args.get("unit")
         if not isinstance(node.this, exp.Literal):
