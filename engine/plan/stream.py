@@ -25,12 +25,14 @@ from engine.operators.top_n import TopN
 from engine.operators.udf_call import UdfCalls
 from engine.operators.union_all import UnionAll
 from engine.operators.window_close_aggregate import WindowCloseAggregate
+from engine.operators.window_close_over import WindowCloseOver
 from engine.operators.window_close_sort import WindowCloseSort
 from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
-from engine.sql.expressions import Column, Expr, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
+from engine.sql.expressions import Call, Column, Expr, Literal, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
+from engine.sql.types import BOOL, INT8
 
 
 def compile_stream(node: algebra.Node, catalog: Catalog, *, emit_on_window_close: bool = False) -> Operator:
@@ -197,7 +199,18 @@ class _Compiler:
         return TemporalJoin(node.kind, left, right, node.condition)
 
     def _over(self, node: algebra.Over) -> Operator:
-        return OverWindow(self.compile(node.input), node.calls)
+        source = self.compile(node.input)
+        if not self._eowc:
+            return OverWindow(source, node.calls)
+        time = WindowCloseOver.time_of(source, node.calls)
+        if time is None:
+            raise InvalidDefinition(
+                "EMIT ON WINDOW CLOSE needs window functions that are ordered by one watermark column, over append-only input",
+                fix="Order by the column of WATERMARK FOR, ascending.",
+                sqlstate="0A000",
+            )
+        self.closes = True
+        return WindowCloseOver(source, node.calls, time)
 
     def _top_n(self, node: algebra.TopN) -> Operator:
         if node.limit is None and not node.offset:
@@ -205,7 +218,14 @@ class _Compiler:
         return TopN(self.compile(node.input), node.order_by, node.limit, node.offset, node.with_ties)
 
     def _group_top_n(self, node: algebra.GroupTopN) -> Operator:
-        return GroupTopN(self.compile(node.input), node)
+        if not self._eowc:
+            return GroupTopN(self.compile(node.input), node)
+        # A first row that is final goes out as any other row of a window function.
+        width = len(node.input.columns)
+        over = algebra.Over((*node.input.columns, algebra.OutputColumn("?rank?", INT8)), node.input, (node.call,))
+        first = Call(BOOL, "<=", (Column(INT8, width), Literal(INT8, node.limit)), "({0} <= {1})")
+        kept = tuple(Column(c.type, i) for i, c in enumerate(over.columns[: width + node.ranked]))
+        return Project(Filter(self._over(over), first), kept)
 
     def _project_set(self, node: algebra.ProjectSet) -> Operator:
         source = self.compile(node.input)
