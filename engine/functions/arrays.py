@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.functions.casts import text_of
+from engine.functions.casts import cell_of
 from engine.functions.native import native
 from engine.functions.registry import FunctionTable
 from engine.sql.types import SqlType
@@ -49,7 +49,7 @@ def _to_string(null: str) -> Callable[[Types], str]:
         assert element is not None
         while element.element is not None:
             sql, element = f"flatten({sql})", element.element
-        return f"hr_array_join(list_transform({sql}, lambda x: {text_of('x', element)}), {{1}}, {null})"
+        return f"hr_array_join(list_transform({sql}, lambda x: {cell_of('x', element)}), {{1}}, {null})"
 
     return write
 

@@ -6,6 +6,7 @@ Text forms follow PostgreSQL: `100` (not `100.0`) for a double, `+00:00` after a
 from __future__ import annotations
 
 from engine.sql.errors import TypeMismatch
+from engine.sql.numeric import NAN
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -99,7 +100,7 @@ def render_cast(sql: str, source: SqlType, target: SqlType) -> str:
     if source == NUMERIC:
         if target.name in _INTEGERS:
             return f"CAST(hr_numeric_int({sql}) AS {target.duckdb})"
-        return f"CAST(hr_numeric_float({sql}) AS {target.duckdb})"
+        return f"CAST(CASE WHEN {sql} = {NAN} THEN CAST('NaN' AS DOUBLE) ELSE hr_numeric_float({sql}) END AS {target.duckdb})"
     if source.duckdb == target.duckdb:
         return sql
     if source == INTERVAL and target == TIME:
@@ -126,9 +127,14 @@ def _to_numeric(sql: str, source: SqlType) -> str:
 
 def int_to_numeric(sql: str) -> str:
     """The key of an integer, see `engine.sql.numeric`: exponent, 29 digits, scale 0."""
-    digits = f"CAST(abs(CAST({sql} AS HUGEINT)) AS VARCHAR)"
-    body = f"((CAST(28 + length({digits}) AS HUGEINT) << 97) + CAST(rpad({digits}, 29, '0') AS HUGEINT)) * 32"
+    body = key_body(f"abs(CAST({sql} AS HUGEINT))", "0")
     return f"(CASE WHEN {sql} = 0 THEN CAST(0 AS HUGEINT) WHEN {sql} > 0 THEN {body} WHEN {sql} < 0 THEN -({body}) END)"
+
+
+def key_body(size: str, scale: str) -> str:
+    """Exponent and 29 digits of a mantissa above zero, without its scale."""
+    digits = f"length(CAST({size} AS VARCHAR))"
+    return f"((CAST(28 - {scale} + {digits} AS HUGEINT) << 97) + {size} * hr_numeric_powers()[{digits}]) * 32"
 
 
 def text_of(sql: str, source: SqlType) -> str:
@@ -161,11 +167,16 @@ def text_of(sql: str, source: SqlType) -> str:
     if source.name == "list":
         assert source.element is not None
         plain = "true" if source.element.name in _UNQUOTED else "false"
-        return f"hr_array_text(list_transform({sql}, lambda x: {text_of('x', source.element)}), {plain})"
+        return f"hr_array_text(list_transform({sql}, lambda x: {cell_of('x', source.element)}), {plain})"
     if source.name == "struct":
-        cells = ", ".join(text_of(_field(sql, name), type_) for name, type_ in source.fields)
+        cells = ", ".join(cell_of(_field(sql, name), type_) for name, type_ in source.fields)
         return f"(CASE WHEN {sql} IS NOT NULL THEN hr_row_text([{cells}]) END)"
     return f"CAST({sql} AS VARCHAR)"
+
+
+def cell_of(sql: str, source: SqlType) -> str:
+    """The text form inside an array or a row: as outside, but `t` and `f`."""
+    return f"(CASE {sql} WHEN true THEN 't' WHEN false THEN 'f' END)" if source == BOOL else text_of(sql, source)
 
 
 def interval_parts(sql: str) -> tuple[str, str, str]:
@@ -187,7 +198,8 @@ def _from_text(sql: str, target: SqlType) -> str:
     if target == NUMERIC:
         return f"hr_numeric_parse({sql})"
     if target.name in ("float4", "float8"):
-        return f"CAST(hr_{target.name}({sql}) AS {target.duckdb})"
+        # A Python function cannot answer NaN: DuckDB takes it for NULL.
+        return f"(CASE WHEN lower(trim({sql})) = 'nan' THEN CAST('NaN' AS {target.duckdb}) ELSE hr_{target.name}({sql}) END)"
     if target == BOOL:
         return f"hr_boolean({sql})"
     if target in (TIMESTAMP, TIMESTAMPTZ):

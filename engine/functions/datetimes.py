@@ -22,7 +22,7 @@ _CYCLE_DAYS = 146_097
 """The calendar repeats after 400 years of so many days."""
 
 _DATE = re.compile(r"(\d{4,7})-(\d{1,2})-(\d{1,2})|(\d{4})(\d{2})(\d{2})|(\d{4})/(\d{1,2})/(\d{1,2})")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?(?:\s*(am|pm))?", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?(?:\s*(am|pm)(?![a-z]))?", re.IGNORECASE)
 _ZONE = re.compile(
     r"\s*(?:([zZ]|utc|gmt)|([+-])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?|([a-z]+(?:/[a-z_+\-0-9]+)*))", re.IGNORECASE
 )

@@ -29,8 +29,8 @@ _MONTHS = (
 )
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _TOKEN = re.compile(
-    r'"((?:[^"\\]|\\.)*)"|(FM)|(HH24|HH12|HH|MI|SSSSS|SSSS|SS|MS|US|NS|FF[1-6]|Y,YYY|YYYY|YYY|YY|Y|IYYY|IYY|IY|I|MONTH|MON|MM|DAY|DDD|'
-    r"DY|DD|D|IDDD|ID|WW|IW|W|CC|J|Q|RM|TZH|TZM|TZ|OF|AM|PM|A\.M\.|P\.M\.|BC|AD)(TH|th)?",
+    r'"((?:[^"\\]|\\.)*)"|(FM)|(HH24|HH12|HH|MI|SSSSS|SSSS|SS|MS|US|NS|FF[1-6]|Y,YYY|YYYY|YYY|YY|Y|IYYY|IYY|IY|IDDD|ID|IW|I|MONTH|MON|MM|DAY|DDD|'
+    r"DY|DD|D|WW|W|CC|J|Q|RM|TZH|TZM|TZ|OF|AM|PM|A\.M\.|P\.M\.|BC|AD)(TH|th)?",
     re.IGNORECASE,
 )
 

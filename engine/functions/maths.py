@@ -188,7 +188,8 @@ def declare(t: FunctionTable) -> None:
         "radians",
     ]
     for name in names:
-        t.add(name, "float8 -> float8", f"hr_{name}({{0}})")
+        # NaN stays NaN: DuckDB would take what Python answers for NULL.
+        t.add(name, "float8 -> float8", f"(CASE WHEN isnan({{0}}) THEN {{0}} ELSE hr_{name}({{0}}) END)")
     t.add("dsqrt", "float8 -> float8", "hr_sqrt({0})")
     t.add("log", "float8 -> float8", "hr_log10({0})")
     for name in ("pow", "power", "^"):
@@ -198,7 +199,7 @@ def declare(t: FunctionTable) -> None:
     for name, function in (("floor", "floor"), ("ceil", "ceil"), ("ceiling", "ceil"), ("trunc", "trunc")):
         t.add(name, "float8 -> float8", f"{function}({{0}})")
     t.add("sign", "float8 -> float8", "CAST(sign({0}) AS DOUBLE)")
-    t.add("round", "float8 -> float8", "hr_round_even({0})")
+    t.add("round", "float8 -> float8", "(CASE WHEN isnan({0}) THEN {0} ELSE hr_round_even({0}) END)")
     for number in ("int2", "int4", "int8"):
         type_ = {"int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT"}[number]
         zero = f"CASE WHEN {{1}} = 0 THEN CAST(hr_fail('22012', 'division by zero') AS {type_}) ELSE"

@@ -55,14 +55,16 @@ def float_text(value: float, *, single: bool) -> str:
 def interval_text(months: int, days: int, microseconds: int) -> str:
     """`1 year 2 mons 3 days 04:05:06.789`, without the parts that are zero; `00:00:00` when all are."""
     years, months = int(months / 12), int(math.fmod(months, 12))
-    parts = [
-        f"{count} {unit if count == 1 else unit + 's'}"
-        for count, unit in ((years, "year"), (months, "mon"), (days, "day"))
-        if count
-    ]
+    parts = []
+    before = 1
+    for count, unit in ((years, "year"), (months, "mon"), (days, "day")):
+        if count:
+            # A part above zero behind one below zero shows its sign.
+            parts.append(f"{'+' if before < 0 < count else ''}{count} {unit if count == 1 else unit + 's'}")
+            before = count
     if microseconds or not parts:
         seconds, fraction = divmod(abs(microseconds), 1_000_000)
-        clock = f"{'-' if microseconds < 0 else ''}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        clock = f"{'-' if microseconds < 0 else '+' if before < 0 else ''}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         parts.append(f"{clock}.{fraction:06d}".rstrip("0") if fraction else clock)
     return " ".join(parts)
 
