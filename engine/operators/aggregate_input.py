@@ -34,6 +34,10 @@ class AggregateInput:
     def group_exprs(self) -> tuple[Expr, ...]:
         return tuple(Column(self.exprs[i].type, i) for i in range(self.groups))
 
+    def keeps_all(self, width: int) -> bool:
+        """Whether every one of the input's `width` columns is remembered as it is."""
+        return {expr.index for expr in self.exprs if isinstance(expr, Column)} == set(range(width))
+
     def select(self, source: str) -> str:
         """The stored columns and `d` from an input changelog."""
         items = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self.exprs))

@@ -60,7 +60,9 @@ class RecomputeAggregate(Operator):
         append_only = self.inputs[0].append_only or delta.grows
         select = self._input.select(delta.source)
         width = len(self._input.types)
-        incoming, count = epoch.temp(select) if append_only else consolidate(epoch, select, width)
+        # Consolidated already where no column is lost; a column that is lost may make two rows one.
+        exact = delta.cheap and (delta.stored or delta.exact) and self._input.keeps_all(len(self.inputs[0].types))
+        incoming, count = epoch.temp(select) if append_only or exact else consolidate(epoch, select, width)
         if not count:
             return no_change()
         apply_to_state(epoch, self._rows, incoming, width, self._input.key, append_only)

@@ -30,6 +30,7 @@ from engine.operators.window_close_sort import WindowCloseSort
 from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
+from engine.plan.traversal import is_repeatable, without_names
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
 from engine.sql.expressions import Call, Column, Expr, Literal, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
 from engine.sql.types import BOOL, INT8
@@ -67,9 +68,16 @@ def name_states(root: Operator, prefix: str) -> None:
 
 
 def operators(root: Operator) -> Iterator[Operator]:
-    """All operators, inputs before their consumers."""
+    """All operators, inputs before their consumers, each once even where two consumers share it."""
+    yield from _unseen(root, set())
+
+
+def _unseen(root: Operator, seen: set[int]) -> Iterator[Operator]:
+    if id(root) in seen:
+        return
+    seen.add(id(root))
     for source in root.inputs:
-        yield from operators(source)
+        yield from _unseen(source, seen)
     yield root
 
 
@@ -98,6 +106,7 @@ class _Compiler:
         self._catalog = catalog
         self._eowc = emit_on_window_close
         self.closes = False
+        self._shareable: list[tuple[algebra.Aggregate, Operator]] = []
 
     def compile(self, node: algebra.Node) -> Operator:
         compiler = _COMPILERS.get(type(node))
@@ -164,6 +173,22 @@ class _Compiler:
         return WindowTable(self.compile(node.input), node)
 
     def _aggregate(self, node: algebra.Aggregate) -> Operator:
+        """An aggregate that the query has twice (Nexmark's q5) is kept once, whatever the order of its groups."""
+        if self._eowc or len(set(node.groups)) < len(node.groups) or not is_repeatable(node):
+            return self._own_aggregate(node)
+        asked = without_names(node)
+        for known, operator in self._shareable:
+            if known.input == asked.input and known.aggregates == asked.aggregates and set(known.groups) == set(asked.groups):
+                if known.groups == asked.groups:
+                    return operator
+                places = [known.groups.index(group) for group in asked.groups]
+                places += range(len(known.groups), operator.visible)
+                return Project(operator, tuple(Column(operator.types[p], p) for p in places))
+        operator = self._own_aggregate(node)
+        self._shareable.append((asked, operator))
+        return operator
+
+    def _own_aggregate(self, node: algebra.Aggregate) -> Operator:
         source, exprs = self._with_calls(self.compile(node.input), (*node.groups, *node.aggregates))
         groups = exprs[: len(node.groups)]
         calls: Any = exprs[len(node.groups) :]

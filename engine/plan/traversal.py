@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.plan.algebra import (
     Aggregate,
@@ -21,9 +21,10 @@ from engine.plan.algebra import (
     UnionAll,
     Values,
 )
-from engine.sql.expressions import Expr
+from engine.sql.expressions import Expr, is_volatile
 
 Change = Callable[[Expr], Expr]
+AnyNode = TypeVar("AnyNode", bound=Node)
 
 
 def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -102,3 +103,14 @@ def all_expressions(node: Node) -> Iterator[Expr]:
     yield from expressions_of(node)
     for below in node.inputs():
         yield from all_expressions(below)
+
+
+def is_repeatable(node: Node) -> bool:
+    """Whether it gives the same rows whenever, and however often, it is computed: no volatile call, no user's function."""
+    return not any(is_volatile(expr) for expr in expressions_of(node)) and all(is_repeatable(below) for below in node.inputs())
+
+
+def without_names(node: AnyNode) -> AnyNode:
+    """The same node with nameless columns: equal for queries that only call things otherwise."""
+    columns = tuple(replace(column, name="") for column in node.columns)
+    return replace(with_inputs(node, tuple(without_names(below) for below in node.inputs())), columns=columns)  # type: ignore[return-value]  # the same class

@@ -64,7 +64,7 @@ class Job:
 
     def initialize(self, epoch: Epoch) -> None:
         """Emit what the operators have before any input (the row of a global aggregate, constants)."""
-        self._finish(epoch, _initialize(self.root, epoch))
+        self._finish(epoch, _initialize(self.root, epoch, {}))
 
     def rehearse(self, epoch: Epoch) -> None:
         """Run every statement once on no rows, so that what DuckDB would refuse is refused now and not in an epoch."""
@@ -97,7 +97,7 @@ class Job:
 
     def run(self, epoch: Epoch) -> None:
         """Bring the object up to date with this epoch."""
-        self._finish(epoch, _step(self.root, epoch))
+        self._finish(epoch, _step(self.root, epoch, {}))
 
     def _finish(self, epoch: Epoch, delta: Delta) -> None:
         if isinstance(self.object, MaterializedView):
@@ -166,13 +166,25 @@ def columns_at(positions: tuple[int, ...]) -> list[str]:
     return [f"c{p}" for p in positions]
 
 
-def _step(operator: Operator, epoch: Epoch) -> Delta:
-    return operator.step(epoch, [_step(source, epoch) for source in operator.inputs])
+Done = dict[int, Delta]
+"""What operators gave in this epoch, by identity: one that two consumers share runs once."""
 
 
-def _initialize(operator: Operator, epoch: Epoch) -> Delta:
+def _step(operator: Operator, epoch: Epoch, done: Done) -> Delta:
+    if id(operator) not in done:
+        done[id(operator)] = operator.step(epoch, [_step(source, epoch, done) for source in operator.inputs])
+    return done[id(operator)]
+
+
+def _initialize(operator: Operator, epoch: Epoch, done: Done) -> Delta:
+    if id(operator) not in done:
+        done[id(operator)] = _initialize_one(operator, epoch, done)
+    return done[id(operator)]
+
+
+def _initialize_one(operator: Operator, epoch: Epoch, done: Done) -> Delta:
     """Initial output of the whole tree: what the inputs emit at first goes through, and what the operator itself has is added."""
-    deltas = [_initialize(source, epoch) for source in operator.inputs]
+    deltas = [_initialize(source, epoch, done) for source in operator.inputs]
     own = operator.initialize(epoch)
     if all(delta.empty for delta in deltas):
         return own
