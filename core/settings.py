@@ -28,6 +28,9 @@ class EngineSettings(_Frozen):
     memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to the data folder.")
     threads: int = Field(2, ge=1, description="DuckDB's worker threads.")
     statement_timeout_seconds: float = Field(60.0, gt=0, description="A read that runs longer is interrupted.")
+    metrics_port: int | None = Field(
+        4568, ge=0, le=65_535, description="Prometheus text on this port; 0 takes a free one, empty serves none."
+    )
 
 
 class BrokerSettings(_Frozen):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.clock import SystemClock
 from core.settings import EngineSettings
+from engine.front.metrics import MetricsServer
 from engine.front.session import EngineSessions
 from engine.runtime.delivery import nowhere
 from engine.runtime.engine import Engine
@@ -60,7 +61,23 @@ async def _serve(
         logger.info("engine ready", extra={"port": real_port})
         if on_ready is not None:
             on_ready(real_port)
+        metrics = _serve_metrics(engine, host, settings.metrics_port)
         await stop.wait()
         await server.stop()
+        if metrics is not None:
+            await asyncio.to_thread(metrics.stop)
     finally:
         await asyncio.to_thread(engine.close)
+
+
+def _serve_metrics(engine: Engine, host: str, port: int | None) -> MetricsServer | None:
+    """Metrics are worth a warning, not a stop: a second engine on this machine finds the port taken."""
+    if port is None:
+        return None
+    try:
+        server = MetricsServer(engine, host, port)
+    except OSError as error:
+        logger.warning("metrics are not served", extra={"port": port, "error": str(error)})
+        return None
+    logger.info("metrics served", extra={"port": server.port})
+    return server

@@ -21,7 +21,9 @@ with running(Path(sys.argv[1])) as session:
 
 
 def _run_and_kill(folder: Path, sql: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _CHILD, str(folder), sql], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(folder), sql], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
