@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.functions.aggregates import maintenance_of
 from engine.operators.base import Delta, EpochContext, Operator, StateTable, columns, no_change, same_key, store
+from engine.operators.group_watermarks import carried_watermarks, forget_groups
 from engine.sql.expressions import AggregateCall, Expr, render_lenient
 from engine.sql.types import SqlType
 
@@ -41,6 +42,8 @@ class HashAggregate(Operator):
         self.types = (*(g.type for g in groups), *(c.type for c in calls))
         self.visible = len(self.types)
         self.key = tuple(range(len(groups)))
+        self._carried = carried_watermarks(source, groups)
+        self.watermarked = frozenset(self._carried)
         self._partials: list[_Partial] = []
         self._finals: list[str] = []
         for call in calls:
@@ -116,8 +119,12 @@ class HashAggregate(Operator):
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         (delta,) = deltas
-        if delta.empty:
-            return no_change()
+        marks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
+        result = no_change() if delta.empty else self._fold(epoch, delta)
+        forget_groups(epoch, self.inputs[0], (self._state,), marks)
+        return replace(result, watermarks=marks)
+
+    def _fold(self, epoch: EpochContext, delta: Delta) -> Delta:
         changed, count = epoch.temp(self._changed(delta.source))
         if not count:
             return no_change()

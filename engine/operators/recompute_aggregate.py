@@ -7,6 +7,7 @@ input, standard deviations. The result does not depend on where epochs were cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.operators.aggregate_input import plan_aggregate_input
 from engine.operators.base import (
@@ -21,6 +22,7 @@ from engine.operators.base import (
     same_key,
     store,
 )
+from engine.operators.group_watermarks import carried_watermarks, forget_groups
 from engine.plan.batch import render_grouped
 from engine.sql.expressions import AggregateCall, Expr
 
@@ -36,6 +38,8 @@ class RecomputeAggregate(Operator):
         self.types = (*(g.type for g in groups), *(c.type for c in calls))
         self.visible = len(self.types)
         self.key = tuple(range(len(groups)))
+        self._carried = carried_watermarks(source, groups)
+        self.watermarked = frozenset(self._carried)
         self._groups = len(groups)
         self._rows = self._out = ""
 
@@ -55,8 +59,12 @@ class RecomputeAggregate(Operator):
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         (delta,) = deltas
-        if delta.empty:
-            return no_change()
+        marks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
+        result = no_change() if delta.empty else self._recompute(epoch, delta)
+        forget_groups(epoch, self.inputs[0], (self._rows, self._out), marks)
+        return replace(result, watermarks=marks)
+
+    def _recompute(self, epoch: EpochContext, delta: Delta) -> Delta:
         append_only = self.inputs[0].append_only or delta.grows
         select = self._input.select(delta.source)
         width = len(self._input.types)

@@ -54,10 +54,11 @@ def _compile(top: algebra.Node, catalog: Catalog, emit_on_window_close: bool) ->
     if isinstance(top, algebra.TopN) and top.limit is None and not top.offset:
         top = top.input  # ORDER BY alone has no meaning for a stored relation
     root = compiler.compile(top)
-    if emit_on_window_close and not compiler.closes:
-        if not root.watermarked:
+    if emit_on_window_close and not (compiler.closes and root.append_only):
+        if root.watermarked:
+            root = WindowCloseSort(root, min(root.watermarked))
+        elif not compiler.closes:
             raise _needs_watermark()
-        root = WindowCloseSort(root, min(root.watermarked))
     return root
 
 
@@ -192,8 +193,10 @@ class _Compiler:
         source, exprs = self._with_calls(self.compile(node.input), (*node.groups, *node.aggregates))
         groups = exprs[: len(node.groups)]
         calls: Any = exprs[len(node.groups) :]
-        if self._eowc and not self.closes:
-            windows = tuple(i for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked)
+        windows = tuple(i for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked)
+        # What stands on windows that have closed already, and has none of its own, is kept as in any other view.
+        above_closed = any(isinstance(o, (WindowCloseAggregate, WindowCloseOver)) for o in operators(source))
+        if self._eowc and not (above_closed and not (windows and source.append_only)):
             if not windows:
                 raise _needs_watermark()
             if not source.append_only:
