@@ -183,6 +183,9 @@ def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str], ov
     if call.distinct:
         # 1.0 and 1.00 are one value.
         args = [f"hr_numeric_normalize({a})" if t.name == "numeric" else a for a, t in zip(args, types, strict=True)]
+        if not order and call.name in ("array_agg", "jsonb_agg", "string_agg"):
+            # Each value once, as after a sort, so that the result does not depend on where rows came from.
+            order = f" ORDER BY {args[0]} ASC NULLS LAST"
     return _expand(template, args, distinct, order, suffix)
 
 

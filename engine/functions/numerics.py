@@ -19,6 +19,7 @@ for _name, _function in (
     ("hr_numeric_remainder", numeric.remainder),
 ):
     native(_name, NUMERIC, NUMERIC, returns=NUMERIC)(_function)
+native("hr_numeric_negate", NUMERIC, returns=NUMERIC)(numeric.negate)
 native("hr_numeric_text", NUMERIC, returns="VARCHAR")(numeric.to_text)
 native("hr_numeric_float", NUMERIC, returns="DOUBLE")(numeric.to_float)
 native("hr_numeric_int", NUMERIC, returns="HUGEINT")(numeric.to_int)
@@ -161,12 +162,13 @@ def declare(t: FunctionTable) -> None:
     for sign, name in (("+", "add"), ("-", "subtract"), ("*", "multiply"), ("/", "divide"), ("%", "remainder")):
         t.add(sign, "numeric, numeric -> numeric", f"hr_numeric_{name}({{0}}, {{1}})")
     t.add("mod", "numeric, numeric -> numeric", "hr_numeric_remainder({0}, {1})")
-    t.add("neg", "numeric -> numeric", "(2 * ({0} & 31) - {0})")
-    t.add("abs", "numeric -> numeric", "(CASE WHEN {0} < 0 THEN 2 * ({0} & 31) - {0} ELSE {0} END)")
+    negative = "CASE WHEN ({0} & 31) > 28 THEN hr_numeric_negate({0}) ELSE 2 * ({0} & 31) - {0} END"
+    t.add("neg", "numeric -> numeric", f"({negative})")
+    t.add("abs", "numeric -> numeric", f"(CASE WHEN {{0}} < 0 THEN {negative} ELSE {{0}} END)")
     t.add(
         "sign",
         "numeric -> numeric",
-        f"(CASE WHEN {{0}} > 31 THEN {numeric.encode(1, 0)} WHEN {{0}} < 0 THEN {numeric.encode(-1, 0)} ELSE 0 END)::HUGEINT",
+        f"(CASE WHEN {{0}} > 31 THEN {numeric.encode(1, 0)} WHEN {{0}} < 0 THEN {numeric.encode(-1, 0)} WHEN {{0}} >= 0 THEN 0 END)::HUGEINT",
     )
     for sign in ("=", "<>", "<", "<=", ">", ">="):
         t.add(sign, "numeric, numeric -> bool", f"(({{0}} >> 5) {sign} ({{1}} >> 5))")

@@ -284,3 +284,50 @@ def test_a_documented_example_has_its_documented_value(engine: Expressions, expr
 @pytest.mark.parametrize(("expression", "sqlstate"), REFUSED, ids=[expression[:60] for expression, _ in REFUSED])
 def test_what_postgresql_refuses_is_refused_with_its_code(engine: Expressions, expression: str, sqlstate: str) -> None:
     assert engine.error(expression) == sqlstate
+
+
+def test_null_stays_null(engine: Expressions) -> None:
+    expressions = [
+        "sign(NULL::numeric)",
+        "-(NULL::numeric)",
+        "abs(NULL::numeric)",
+        "0.5 * NULL::int",
+        "NULL::int::numeric",
+        "1.5 + NULL",
+    ]
+    expressions += [
+        "lpad(NULL, 3)",
+        "split_part('a', NULL, 1)",
+        "to_char(NULL::timestamp, 'YYYY')",
+        "NULL::jsonb -> 'a'",
+        "round(NULL::float8)",
+    ]
+    expressions += [
+        "array_to_string(NULL::int[], ',')",
+        "NULL::int[]::varchar",
+        "extract(year from NULL::date)",
+        "'{}'::jsonb ->> 'a'",
+    ]
+    assert engine.query("SELECT " + ", ".join(expressions)) == [(None,) * len(expressions)]
+
+
+def test_not_a_number_stays_itself(engine: Expressions) -> None:
+    expressions = [
+        "'NaN'::float8",
+        "sqrt('NaN'::float8)",
+        "'NaN'::numeric",
+        "'NaN'::numeric::float8",
+        "'NaN'::float8::numeric",
+        "-'NaN'::numeric",
+    ]
+    assert engine.query("SELECT " + ", ".join(expressions)) == [("NaN",) * len(expressions)]
+
+
+def test_a_row_that_cannot_be_computed_is_null_in_a_view(engine: Expressions) -> None:
+    engine.query("CREATE TABLE texts (id INT PRIMARY KEY, t VARCHAR)")
+    engine.query("CREATE MATERIALIZED VIEW numbers AS SELECT id, t::int AS n, 1.0 / (id - 1) AS q FROM texts")
+    engine.query("INSERT INTO texts VALUES (1, '12'), (2, 'abc'); FLUSH")
+    assert engine.query("SELECT * FROM numbers ORDER BY id") == [("1", "12", None), ("2", None, "1.0")]
+    engine.query("UPDATE texts SET t = '7' WHERE id = 2; FLUSH")
+    assert engine.query("SELECT n FROM numbers WHERE id = 2") == [("7",)]
+    engine.query("DROP TABLE texts CASCADE")
