@@ -30,9 +30,12 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 _EMBEDDED = """
-import ctypes, logging, signal, sys
+import logging, os, sys, threading
+def end_with_the_test_run():  # our end of the pipe closes when it dies (PR_SET_PDEATHSIG would follow a mere thread of it)
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=end_with_the_test_run, daemon=True).start()
 sys.modules["hypothesis"] = None  # kio loads it where it is installed, 9 MB that a user's broker does not have
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a test run that is killed leaves no broker behind
 from pathlib import Path
 from broker.main import run
 from core.settings import BrokerSettings
@@ -67,7 +70,7 @@ class Cluster:
 
     def start(self) -> None:
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         wait_until(self._answers, READY_SECONDS, f"{self.name} does not answer")
 
     def kill(self) -> None:
