@@ -12,13 +12,13 @@ from sqlglot import exp
 
 from engine.catalog.objects import Function, Subscription
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
+from engine.front.explaining import explained
 from engine.front.live import live_relations
 from engine.front.reading import read_sql
 from engine.front.refusals import readable_errors, with_remedy
 from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
 from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target, table_of_query
-from engine.plan.stream import compile_stream, explain
 from engine.runtime import ddl
 from engine.runtime.alter import alter
 from engine.runtime.engine import Engine
@@ -276,16 +276,7 @@ class EngineSession:
         return show(statement, self._engine, self._environment(), self._variables)
 
     async def _explain(self, statement: Explain, environment: Environment) -> Result:
-        inner = statement.statement
-        if isinstance(inner, (CreateMaterializedView, CreateSink)) and inner.query is not None:
-            eowc = isinstance(inner, CreateMaterializedView) and inner.emit_on_window_close
-            lines = explain(
-                compile_stream(bind_query(inner.query, environment).node, environment.catalog, emit_on_window_close=eowc)
-            )
-        elif isinstance(inner, QueryStatement):
-            lines = [read_sql(bind_query(inner.query, environment).node, environment)]
-        else:
-            raise UnsupportedQuery("EXPLAIN takes a query, CREATE MATERIALIZED VIEW or CREATE SINK ... AS")
+        lines = explained(statement.statement, environment)
         table = pa.table([pa.array(lines, pa.string())], names=["c0"])
         return Result("EXPLAIN", (Field("QUERY PLAN", VARCHAR),), table, transaction_status=self._status)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 
-from engine.catalog.objects import Function, Relation, View
+from engine.catalog.objects import Function, Index, Relation, View
 from engine.front.cursors import QueryCursor, SubscriptionCursor
+from engine.front.live import state_names
 from engine.front.variables import Variables
 from engine.runtime.engine import Engine
 from engine.session import Field
@@ -21,8 +22,16 @@ Rows = list[tuple[str | None, ...]]
 
 _KINDS = {
     "tables": "table", "sources": "source", "materialized views": "materialized view", "views": "view", "sinks": "sink",
-    "subscriptions": "subscription", "indexes": "index",
+    "subscriptions": "subscription",
 }  # fmt: skip
+_TITLES = {
+    "users": ("Name", "Super User", "Create DB", "Create User", "Can Login"),
+    "cluster": ("Id", "Addr", "Type", "State", "Parallelism"),
+    "processlist": ("Id", "User", "Database", "Info"),
+    "internal tables": ("Name",),
+    "connections": ("Name", "Type", "Properties"),
+    "secrets": ("Name",),
+}
 
 
 def show(
@@ -34,10 +43,15 @@ def show(
         found = environment.catalog.must_find(statement.name, database)
         return _named("Name", "Create Sql"), [(f"{found.schema}.{found.name}", found.sql)]
     if isinstance(statement, Describe):
-        return _columns(statement, environment)
+        fields, described = _columns(statement, environment)
+        return fields, described + _about(statement, environment)
     if statement.what == "columns":
         assert statement.name is not None
         return _columns(Describe(statement.text, statement.name), environment)
+    if statement.what == "indexes":
+        return _indexes(statement, environment)
+    if statement.what in _TITLES:
+        return _named(*_TITLES[statement.what]), _others(statement.what, engine, environment)
     kind = _KINDS.get(statement.what)
     if kind is not None:
         schema = statement.name.name if statement.name is not None else (environment.catalog.path or ("public",))[0]
@@ -58,6 +72,48 @@ def show(
     if statement.what in ("all", "parameters"):
         return _named("Name", "Setting", "Description"), [(name, value, "") for name, value in variables.all()]
     return _named(_title(statement.what)), [(variables.get(statement.what),)]
+
+
+def _indexes(statement: Show, environment: Environment) -> tuple[tuple[Field, ...], Rows]:
+    """All indexes of a table, or the names of all in a schema."""
+    catalog = environment.catalog
+    found = [o for o in catalog.in_database(environment.database) if isinstance(o, Index)]
+    if statement.name is not None:
+        table = catalog.must_find(statement.name, environment.database)
+        found = [o for o in found if o.relation == table.id]
+    rows: Rows = [
+        (o.name, catalog.get(o.relation).name, ", ".join(o.columns), "", "") for o in found if _like(o.name, statement.like)
+    ]
+    return _named("Name", "On", "Key", "Include", "Distributed By"), sorted(rows, key=lambda row: str(row[0]))
+
+
+def _others(what: str, engine: Engine, environment: Environment) -> Rows:
+    if what == "users":
+        return [("root", "true", "true", "true", "true")]
+    if what == "cluster":
+        return [("1", "127.0.0.1", "WORKER_TYPE_ALL", "RUNNING", str(engine.settings.threads))]
+    if what == "processlist":
+        return [("1", environment.constants.get("current_user", "root"), environment.database, "SHOW PROCESSLIST")]
+    if what == "internal tables":
+        names = (
+            name for job in engine.jobs.values() if job.object.database == environment.database for name in state_names(job)
+        )
+        return sorted((name.removeprefix("hr."),) for name, _ in names)
+    return []
+
+
+def _about(statement: Describe, environment: Environment) -> Rows:
+    """Behind the columns: keys, indexes, and what the relation is called."""
+    found = environment.catalog.must_find(statement.name, environment.database)
+    rows: Rows = []
+    if isinstance(found, Relation) and found.key:
+        key = ", ".join(found.columns[p].name for p in found.key)
+        rows += [("primary key", key, None, None), ("distribution key", key, None, None)]
+    for index in environment.catalog.in_database(environment.database):
+        if isinstance(index, Index) and index.relation == found.id:
+            keys = ", ".join(f"{name} ASC" for name in index.columns)
+            rows.append((index.name, f"index({keys}) distributed by({', '.join(index.columns)})", None, None))
+    return [*rows, ("table description", found.name, None, None)]
 
 
 def show_cursors(
@@ -87,7 +143,8 @@ def _columns(statement: Describe, environment: Environment) -> tuple[tuple[Field
         raise SqlError(
             f"`{found.name}` is a {found.kind}, it has no columns", position=statement.name.position, sqlstate="42809"
         )
-    return fields, [(c.name, c.type.sql, str(c.hidden).lower(), None) for c in found.columns]
+    shown = [c for c in found.columns if not c.name.startswith("_dropped_")]
+    return fields, [(c.name, c.type.sql, str(c.hidden).lower(), None) for c in shown]
 
 
 def _named(*names: str) -> tuple[Field, ...]:
