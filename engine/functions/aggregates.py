@@ -76,7 +76,7 @@ def _declare() -> None:
     )
     t.add("avg", "interval -> interval", f"CAST({average} AS INTERVAL)")
     for name in ("min", "max"):
-        for type_ in _ORDERED:
+        for type_ in (*_ORDERED, "bool", "anyarray"):
             t.add(name, f"{type_} -> {type_}", f"{{{name}({{0}})}}")
     for name in ("stddev_samp", "stddev_pop", "var_samp", "var_pop"):
         flags = f"{'samp' in name}, {'stddev' in name}".lower()
@@ -220,3 +220,8 @@ def _closing(template: str, start: int) -> int:
         if not depth:
             return at
     raise AssertionError(f"a brace is not closed in {template}")
+
+
+def signatures() -> dict[str, list[str]]:
+    """As `FunctionTable.signatures`."""
+    return _TABLE.signatures()

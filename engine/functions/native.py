@@ -34,6 +34,7 @@ _MODULES = (
     "times",
     "formats",
     "json",
+    "jsonpath",
     "arrays",
     "binary",
     "system",

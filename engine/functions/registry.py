@@ -72,6 +72,10 @@ class FunctionTable:
     def names(self) -> list[str]:
         return sorted(self._overloads)
 
+    def signatures(self) -> dict[str, list[str]]:
+        """How each function may be called, by name: `substr(character varying, integer) -> character varying`."""
+        return {name: [f"{_show(f)} -> {_shown(f.returns)}" for f in self._overloads[name]] for name in self.names()}
+
     def resolve(self, name: str, types: list[SqlType], position: int | None = None) -> Resolved:
         """Choose the overload for these argument types.
 
@@ -166,4 +170,11 @@ def _cast_cost(actual: SqlType, target: SqlType) -> int:
 
 
 def _show(function: Function) -> str:
-    return f"{function.name}({', '.join(type_.name if type_.name in _POLYMORPHIC else type_.sql for type_ in function.args)})"
+    args = [_shown(type_) for type_ in function.args]
+    if function.variadic and args:
+        args[-1] += " ..."
+    return f"{function.name}({', '.join(args)})"
+
+
+def _shown(type_: SqlType) -> str:
+    return type_.name if type_.name in _POLYMORPHIC else type_.sql

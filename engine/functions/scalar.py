@@ -6,10 +6,23 @@ otherwise, by a function `hr_...` of `engine.functions.native`.
 
 from __future__ import annotations
 
-from engine.functions import arrays, binary, formats, json, maths, numerics, operators, patterns, strings, system, times
+from engine.functions import (
+    arrays,
+    binary,
+    formats,
+    json,
+    jsonpath,
+    maths,
+    numerics,
+    operators,
+    patterns,
+    strings,
+    system,
+    times,
+)
 from engine.functions.registry import FunctionTable
 
-_FAMILIES = (numerics, operators, strings, patterns, maths, times, formats, json, arrays, binary, system)
+_FAMILIES = (numerics, operators, strings, patterns, maths, times, formats, json, jsonpath, arrays, binary, system)
 
 
 def build_scalar_functions() -> FunctionTable:

@@ -104,3 +104,8 @@ def _regexp_matches(args: tuple[Expr, ...], position: int | None) -> Call:
     count = rows if "g" in text else f"least({rows}, 1)"
     template = f"list_transform(range(1, {count} + 1), lambda i: [{', '.join(parts)}])"
     return Call(list_of(list_of(VARCHAR)), f"regexp_matches {text}", args[:2], template)
+
+
+def signatures() -> dict[str, list[str]]:
+    """As `FunctionTable.signatures`."""
+    return _TABLE.signatures()

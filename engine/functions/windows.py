@@ -26,3 +26,8 @@ def resolve_window_function(name: str, types: list[SqlType], position: int | Non
     """Argument and result types."""
     resolved = _TABLE.resolve(name, types, position)
     return resolved.args, resolved.returns
+
+
+def signatures() -> dict[str, list[str]]:
+    """As `FunctionTable.signatures`."""
+    return _TABLE.signatures()

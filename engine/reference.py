@@ -1,0 +1,62 @@
+"""The reference page of the engine's SQL, written from the code: `python -m engine.reference > docs/reference/sql.md`."""
+
+from __future__ import annotations
+
+from engine.functions import aggregates, tables, windows
+from engine.functions.scalar import build_scalar_functions
+
+_HEAD = """# The embedded engine's SQL
+
+RisingWave's SQL, over the PostgreSQL wire. What is accepted means what it means there; what is not is refused with a SQLSTATE, the
+place and the way out. This page is written by `python -m engine.reference`, and a test compares it.
+
+## Statements
+
+| statement | here |
+|---|---|
+| CREATE TABLE | primary key, NOT NULL, DEFAULT, generated columns, APPEND ONLY, ON CONFLICT, WATERMARK, INCLUDE, a connector, AS query |
+| CREATE SOURCE | connectors `kafka`, `nexmark`, `datagen`; FORMAT PLAIN with ENCODE JSON, CSV or BYTES |
+| CREATE MATERIALIZED VIEW | with EMIT ON WINDOW CLOSE; over existing data too |
+| CREATE VIEW, CREATE INDEX | a view is expanded where it is used; an index is accepted and stores nothing |
+| CREATE SINK | FROM or AS query; connectors `kafka` (PLAIN, UPSERT), `iceberg` (append-only), `blackhole`; INTO a table |
+| CREATE SUBSCRIPTION, DECLARE, FETCH, CLOSE | SINCE now, begin or a time; FULL |
+| CREATE FUNCTION | USING LINK (Arrow Flight), LANGUAGE sql |
+| CREATE SCHEMA, CREATE DATABASE | |
+| ALTER | RENAME, SWAP WITH, SET SCHEMA, OWNER, ADD and DROP COLUMN |
+| DROP | with and without CASCADE, IF EXISTS |
+| INSERT, UPDATE, DELETE, COPY | visible at the next barrier; FLUSH waits for it; RETURNING |
+| SHOW, DESCRIBE, EXPLAIN, SET | |
+| GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
+
+Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CREATE CONNECTION, CDC sources, user-defined
+aggregates and table functions, Avro and Protobuf, upsert sinks to Iceberg, `rw_int256`, `map`, `numeric(p, s)`.
+
+## Settings of ours
+
+| variable | means |
+|---|---|
+| `headrace.max_future_skew` | sources created now refuse rows whose event time is further than this after their arrival |
+| `headrace.required_columns` | sources created now refuse rows in which one of these columns is missing |
+
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    families = (
+        ("Functions and operators", build_scalar_functions().signatures()),
+        ("Aggregate functions", aggregates.signatures()),
+        ("Window functions", windows.signatures()),
+        ("Set-returning functions", tables.signatures()),
+    )
+    parts = [_HEAD.rstrip("\n")]
+    for title, signatures in families:
+        lines = [line for name in sorted(signatures) for line in dict.fromkeys(signatures[name])]
+        parts.append(f"## {title}\n\n```text\n" + "\n".join(lines) + "\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(render())
