@@ -87,6 +87,12 @@ MORE = [
     "'t'::bool", "'off'::bool", "1::bool", "false::int", "' 12 '::int", "'1e3'::float8", "'1e3'::numeric", "'.5'::numeric", "'0x1F'::text", "5 between 1 and 10", "5 not between symmetric 10 and 1", "NULL is null", "true is not false", "1 is distinct from NULL",
     "nullif(1, 1)", "coalesce(NULL, 2)", "greatest(1, NULL, 3)", "least('b', 'a')", "case 2 when 1 then 'a' when 2 then 'b' end", "1 << 3", "-16 >> 2", "5 & 3", "5 | 3", "5 # 3", "~5", "2 ^ 10", "2 ^ -1", "|/ 16", "@ -3.5", "5 / 2", "-5 / 2", "5.0 / 2 = 2.5",
     "md5('')", "md5('\\x61'::bytea)", "min(v) from (values ('b'), ('a')) t(v)", "percentile_cont(0.5) within group (order by v) from (values (1), (2), (4), (8)) t(v)", "percentile_disc(0.5) within group (order by v) from (values (1), (2), (4), (8)) t(v)",
+    "jsonb_path_exists('{\"a\": [1, 2, 3]}', '$.a[*] ? (@ > 2)')", "jsonb_path_query_array('{\"a\": [1, 2, 3]}', '$.a[*] ? (@ >= 2 && @ < 3)')",
+    "jsonb_path_query_first('{\"a\": {\"b\": \"x\"}}', '$.a.b')", "jsonb_path_match('{\"a\": 1}', '$.a == 1')", "jsonb_path_query_array('[1, [2, 3]]', '$[*].size()')",
+    "jsonb_path_query_array('[1, 2, 3]', '$[last]')", "jsonb_path_query_array('[1, 2, 3, 4]', '$[1 to 2]')", "jsonb_path_query_array('{\"a\": 1, \"b\": 2}', '$.*')",
+    "jsonb_path_query_array('[{\"x\": 1}, {\"y\": 2}]', '$[*] ? (exists(@.x))')", "jsonb_path_query_array('[\"abc\", \"bcd\"]', '$[*] ? (@ starts with \"a\")')",
+    "jsonb_path_query_array('[5]', '$[0] * 2 + 1')", "'{\"a\": 1}'::jsonb @? '$.a'", "'{\"a\": 1}'::jsonb @@ '$.a > 0'", "jsonb_path_query_array('[1, \"a\", null, true]', '$[*].type()')",
+    "jsonb_path_query_array('[1, null]', '$[*] ? (@ == null)')", "jsonb_path_query_array('{\"a\": [{\"b\": 1}, {\"b\": 2}]}', '$.a.b')", "jsonb_path_query_array('[-1.5]', '$[*].abs()')",
     "mode() within group (order by v) from (values (1), (2), (2)) t(v)", "sum(v) from (values (interval '1 day'), (interval '2 hours')) t(v)", "avg(v) from (values (interval '1 day'), (interval '2 days')) t(v)", "row(1, 'a')",
 ]  # fmt: skip
 
