@@ -79,7 +79,7 @@ def unnest_subqueries(node: Node) -> Node:
         return _filter(node)
     if isinstance(node, Join):
         if node.kind != "inner" or node.temporal:
-            raise UnsupportedQuery("a subquery in the condition of an outer join is not supported", fix="Join with it instead.")
+            return _outer_join(node)
         return _filter(Filter(node.columns, replace(node, condition=None), node.condition or Literal(BOOL, True)))
     if not node.inputs():
         raise UnsupportedQuery("a subquery cannot stand in VALUES", fix="Write it as a SELECT.")
@@ -98,6 +98,40 @@ def unnest_subqueries(node: Node) -> Node:
     first = len(lifted.columns)
     whole = replace(with_inputs(changed, (lifted,)), columns=lifted.columns + added)
     return picked(whole, [*range(width), *range(first, first + len(added))])
+
+
+def _outer_join(node: Join) -> Node:
+    """The values of subqueries in ON become columns of the side that they depend on (of the left one if of none)."""
+    width = len(node.left.columns)
+    condition = node.condition or Literal(BOOL, True)
+    left, right = node.left, node.right
+    values: dict[Expr, tuple[bool, Expr]] = {}
+    for subquery in dict.fromkeys(e for e in walk(condition) if isinstance(e, Subquery)):
+        used = {i for arg in subquery.args for i in columns_of(arg)}
+        of_right = bool(used) and min(used) >= width
+        if node.temporal or (not of_right and used and max(used) >= width):
+            raise UnsupportedQuery(
+                "a subquery in ON of this join may depend on one of its sides only", fix="Join with the subquery instead."
+            )
+        if of_right:
+            own = replace(subquery, args=tuple(shift(arg, -width) for arg in subquery.args))
+            right, value = _value(right, own)
+        else:
+            left, value = _value(left, subquery)
+        values[subquery] = (of_right, value)
+    by = len(left.columns)
+
+    def place(e: Expr) -> Expr | None:
+        if e in values:
+            of_right, value = values[e]
+            return shift(value, by) if of_right else value
+        return Column(e.type, e.index if e.index < width else e.index - width + by) if isinstance(e, Column) else None
+
+    half = node.kind in ("semi", "anti")
+    columns = left.columns if half else left.columns + right.columns
+    joined = Join(columns, node.kind, left, right, transform(condition, place))
+    kept = list(range(width)) + ([] if half else [by + i for i in range(len(node.right.columns))])
+    return picked(joined, kept)
 
 
 def _filter(node: Filter) -> Node:
@@ -392,6 +426,10 @@ def _by_key(node: Filter) -> bool:
                 if isinstance(a, Column) and not columns_of(b):
                     fixed.add(a.index)
     below = node.input
+    while isinstance(below, Project):
+        exprs = [below.exprs[i] for i in fixed]
+        fixed = {e.index for e in exprs if isinstance(e, Column)}
+        below = below.input
     if isinstance(below, Scan):
         return bool(below.unique) and fixed >= set(below.unique)
     return isinstance(below, Aggregate) and fixed >= set(range(len(below.groups)))

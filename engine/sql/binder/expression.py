@@ -20,7 +20,7 @@ from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.sql_functions import inline_call
-from engine.sql.binder.subqueries import bind_exists, bind_in, bind_quantified, bind_scalar
+from engine.sql.binder.subqueries import bind_array, bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
 from engine.sql.errors import (
     GroupingError,
@@ -294,6 +294,8 @@ class ExpressionBinder:
         )
 
     def _array(self, node: exp.Array) -> Expr:
+        if node.meta.get("subquery"):
+            return bind_array(self, node)
         return self._call("array", [self.bind(item) for item in node.expressions], node)
 
     def _bracket(self, node: exp.Bracket) -> Expr:

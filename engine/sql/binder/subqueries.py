@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlglot import exp
 
-from engine.plan.algebra import Node, Subquery
+from engine.plan.algebra import Aggregate, Node, OutputColumn, Project, Subquery, TopN
 from engine.sql.binder.scope import Closure, position_of
 from engine.sql.errors import SqlError, TypeMismatch, UnsupportedQuery
-from engine.sql.expressions import Call, Column, Expr, OuterColumn, Parameter, expand_template
+from engine.sql.expressions import AggregateCall, Call, Column, Expr, OuterColumn, Parameter, expand_template
 from engine.sql.types import BOOL, UNKNOWN, list_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,23 @@ def bind_scalar(binder: ExpressionBinder, node: exp.Expr) -> Expr:
     if len(query.columns) != 1:
         raise SqlError("subquery must return only one column", position=position_of(node), sqlstate="42601")
     return Subquery(query.columns[0].type, "scalar", query, tuple(closure.args))
+
+
+def bind_array(binder: ExpressionBinder, node: exp.Array) -> Expr:
+    """`ARRAY(SELECT one_column ...)`: in the query's order; empty, not NULL, where it has no rows."""
+    closure = binder.closure()
+    query = _query(binder, node.expressions[0], closure)
+    if len(query.columns) != 1:
+        raise SqlError("subquery must return only one column", position=position_of(node), sqlstate="42601")
+    element: Expr = Column(query.columns[0].type, 0)
+    if isinstance(query, Project) and isinstance(query.input, TopN):
+        element, query = query.exprs[0], query.input
+    order = query.order_by if isinstance(query, TopN) else ()
+    type_ = list_of(element.type)
+    call = AggregateCall(type_, "array_agg", (element,), order_by=order)
+    grouped = Aggregate((OutputColumn("array", type_),), query, (), (call,))
+    value = Subquery(type_, "scalar", grouped, tuple(closure.args))
+    return Call(type_, "coalesce", (value, Call(type_, "array", (), "CAST([] AS " + type_.duckdb + ")")), "coalesce({0}, {1})")
 
 
 def bind_in(binder: ExpressionBinder, node: exp.In) -> Expr:

@@ -73,9 +73,52 @@ LATERAL = (
     "SELECT a.k, t.n, t.m FROM a CROSS JOIN LATERAL (SELECT max(z) AS n, a.y + 1 AS m FROM b WHERE b.z < a.y GROUP BY s) AS t",
 )
 
+TOGETHER = (
+    "SELECT ARRAY(SELECT x FROM b WHERE b.x = a.x ORDER BY k) FROM a",
+    "SELECT k FROM a WHERE (SELECT count(*) FROM b WHERE b.x = a.x) > 1",
+    "SELECT k FROM a LEFT JOIN b USING (k) WHERE a.x IN (SELECT z FROM b)",
+    "SELECT a.k FROM a LEFT JOIN b ON a.x = b.x AND b.z > (SELECT min(y) FROM a)",
+    "SELECT a.k FROM a JOIN b ON a.x = b.x AND EXISTS (SELECT 1 FROM a AS c WHERE c.k = b.k)",
+    "SELECT sum((SELECT max(z) FROM b WHERE b.x = a.x)) FROM a",
+    "SELECT s, sum(x) FROM a GROUP BY s HAVING s IN (SELECT s FROM b)",
+    "SELECT * FROM (SELECT k, (SELECT max(z) FROM b WHERE b.k = a.k) AS m FROM a) AS t WHERE m > 1",
+    "SELECT k FROM a WHERE x = (SELECT x FROM b ORDER BY k LIMIT 1)",
+    "SELECT k FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.x = a.x AND EXISTS (SELECT 1 FROM a AS c WHERE c.x = b.z AND c.y = a.y))",
+    "SELECT k FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.x = a.x GROUP BY b.s HAVING count(*) > 1)",
+    "SELECT k FROM a WHERE x IN (SELECT x FROM b UNION SELECT z FROM b)",
+    "SELECT k FROM a WHERE x IN (SELECT max(x) FROM b GROUP BY s)",
+    "SELECT k FROM a WHERE EXISTS (SELECT max(x) FROM b WHERE b.k = a.k)",
+    "SELECT k, (SELECT count(*) FROM b WHERE b.x = a.x AND b.z IN (SELECT y FROM a AS c WHERE c.s = a.s)) AS n FROM a",
+    "WITH t AS (SELECT x, count(*) AS n FROM a GROUP BY x) SELECT b.k, (SELECT n FROM t WHERE t.x = b.x) AS n FROM b",
+    "SELECT k, row_number() OVER (ORDER BY (SELECT count(*) FROM b WHERE b.x = a.x), k) AS r FROM a",
+    "SELECT k FROM a ORDER BY (SELECT count(*) FROM b WHERE b.x = a.x), k LIMIT 2",
+    "SELECT DISTINCT (SELECT count(*) FROM b WHERE b.x = a.x) AS c FROM a",
+    "SELECT CASE WHEN x IN (SELECT x FROM b) THEN 'in' WHEN x IS NULL THEN 'null' ELSE 'out' END AS c, count(*) FROM a GROUP BY 1",
+    "SELECT k FROM a WHERE (x, y) = ANY (SELECT x, z FROM b)",
+    "SELECT k FROM a WHERE x <> ALL (SELECT z FROM b WHERE z IS NOT NULL)",
+    "SELECT k FROM a WHERE x <> ANY (SELECT z FROM b)",
+    "SELECT t.k FROM a AS t, LATERAL (SELECT max(z) AS m FROM b WHERE b.x = t.x) AS u WHERE u.m > t.y",
+    "SELECT a.k, u.n, w.m FROM a, LATERAL (SELECT count(*) AS n FROM b WHERE b.x = a.x) AS u, LATERAL (SELECT max(z) AS m FROM b WHERE b.z <= u.n) AS w",
+    "SELECT k, x FROM a EXCEPT SELECT k, x FROM a WHERE y > 1",
+    "SELECT count(*) FROM a, b WHERE a.x = b.x OR a.y = b.z",
+    "SELECT k FROM a WHERE 1 = 1 AND NOT (x IN (SELECT x FROM b) AND y > 0)",
+    "SELECT max(k) FILTER (WHERE x IN (SELECT x FROM b)) FROM a",
+    "SELECT s, count(*) FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.s = a.s) GROUP BY ROLLUP (s)",
+    "SELECT k FROM a WHERE (SELECT true)",
+    "SELECT (SELECT k FROM b WHERE b.k = a.k AND b.x > 0) IS NULL AS n, k FROM a",
+    "SELECT x, y FROM a GROUP BY x, y HAVING EXISTS (SELECT 1 FROM b WHERE b.x = a.x AND b.z = a.y)",
+    "SELECT k FROM a WHERE s LIKE (SELECT max(s) FROM b)",
+    "SELECT k, (SELECT string_agg(s, ',' ORDER BY k) FROM b WHERE b.x = a.x) AS t FROM a",
+    "SELECT k FROM a WHERE EXISTS (SELECT 1 FROM (SELECT x FROM b WHERE b.z = a.y) AS t JOIN b AS c ON t.x = c.x)",
+    "SELECT k FROM a WHERE EXISTS (SELECT 1 FROM b LEFT JOIN a AS c ON c.x = b.x AND c.y = a.y WHERE b.x = a.x AND c.k IS NULL)",
+    "SELECT k, (SELECT sum(q) FROM (SELECT DISTINCT z AS q FROM b WHERE b.x = a.x) AS t) AS m FROM a",
+    "SELECT k, (SELECT sum(r) FROM (SELECT rank() OVER (ORDER BY z) AS r FROM b WHERE b.x = a.x) AS t) AS m FROM a",
+)
+
 
 @pytest.mark.parametrize(
-    ("kind", "queries"), [("exists", EXISTS), ("in", MEMBERSHIP), ("scalar", SCALAR), ("lateral", LATERAL)]
+    ("kind", "queries"),
+    [("exists", EXISTS), ("in", MEMBERSHIP), ("scalar", SCALAR), ("lateral", LATERAL), ("together", TOGETHER)],
 )
 def test_subqueries_equal_duckdb_after_every_epoch(box: EngineBox, kind: str, queries: tuple[str, ...]) -> None:
     follow(box, alike(*queries), seed=len(kind))
