@@ -16,7 +16,7 @@ import pyarrow as pa
 from core.errors import HeadraceError, UnavailableError
 from engine.runtime.reads import to_sql_error
 from engine.sql.errors import SqlError
-from engine.sql.statements import Delete, Insert, ObjectName, QueryStatement, Statement, Update
+from engine.sql.statements import Delete, Flush, Insert, ObjectName, QueryStatement, Statement, Update, Wait
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ def readable_errors(statement: Statement) -> Iterator[None]:
 def completed(error: SqlError, statement: Statement) -> SqlError:
     """The error with a SQLSTATE, a position and a remedy, as far as they can be known."""
     if error.sqlstate == "XX000":
-        error.sqlstate = "0A000"  # DuckDB refused what we wrote for the statement: it cannot be done here
+        # An epoch that fails is no fault of FLUSH; what DuckDB refuses of any other statement cannot be done here.
+        error.sqlstate = "58000" if isinstance(statement, (Flush, Wait)) else "0A000"
     of_values = error.sqlstate[:2] in ("22", "53", "57", "58") and isinstance(
         statement, (QueryStatement, Insert, Update, Delete)
     )

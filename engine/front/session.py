@@ -231,7 +231,9 @@ class EngineSession:
 
     async def _create_schema(self, statement: CreateSchema, environment: Environment) -> Result:
         del environment
-        database = statement.name.database or self._database
+        database = statement.name.schema or self._database
+        if database not in self._engine.catalog.databases:
+            raise SqlError(f"database `{database}` does not exist", position=statement.name.position, sqlstate="3D000")
         await self._on_writer(lambda: ddl.create_schema(self._engine, database, statement.name.name, statement.if_not_exists))
         return self._done("CREATE_SCHEMA")
 
@@ -245,8 +247,11 @@ class EngineSession:
         tag = "DROP_" + statement.kind.upper().replace(" ", "_")
         name = statement.name.name
         if statement.kind == "schema":
+            database = statement.name.schema or self._database
+            if database not in self._engine.catalog.databases:
+                raise SqlError(f"database `{database}` does not exist", position=statement.name.position, sqlstate="3D000")
             done = await self._on_writer(
-                lambda: ddl.drop_schema(self._engine, self._database, name, statement.if_exists, statement.cascade), flush=True
+                lambda: ddl.drop_schema(self._engine, database, name, statement.if_exists, statement.cascade), flush=True
             )
         elif statement.kind == "database":
             done = await self._on_writer(

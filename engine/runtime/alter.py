@@ -14,6 +14,7 @@ from typing import Final
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Relation, Shape
 from engine.catalog.text import with_name
+from engine.connectors.registry import gives_columns
 from engine.runtime import ddl
 from engine.runtime.alterations import Alteration, apply, with_alteration
 from engine.runtime.builder import Built, Place, build
@@ -251,6 +252,12 @@ def _rename_column(engine: Engine, statement: Alter, found: CatalogObject, _path
 
 
 def _must_be_input(found: CatalogObject, statement: Alter) -> Input:
+    if isinstance(found, Input) and found.has_connector and gives_columns(found.options):
+        raise UnsupportedQuery(
+            f"the columns of `{found.name}` are made by its connector and cannot be altered",
+            position=statement.name.position,
+            fix="Create the source anew beside the old one and ALTER ... SWAP WITH it.",
+        )
     if isinstance(found, Input):
         return found
     raise UnsupportedQuery(

@@ -370,7 +370,8 @@ def _feed_values(statement: CreateSink, into: ObjectName, target: Input, root: O
             )
         values[position] = Column(type_, index)
     add_generated(target, values)
-    return tuple(None if c.hidden else values[i] for i, c in enumerate(target.columns))
+    # A column that was added to the table later is hidden from the sink, and gets its default.
+    return tuple(None if c.hidden and c.name == "_row_id" else values[i] for i, c in enumerate(target.columns))
 
 
 def _job_root(statement: CreateSink, place: Place, catalog: Catalog) -> tuple[Operator, tuple[int, ...]]:
