@@ -17,6 +17,14 @@ _TABLE = FunctionTable()
 _FLAGS = re.compile(r"[gic]*")
 
 
+def _numeric_series(rounded: str, step: str) -> str:
+    """start + i * step for as many i as fit: up to the end itself, or (rounded up) below it."""
+    steps = f"hr_numeric_int({rounded}(hr_numeric_divide(hr_numeric_subtract({{1}}, {{0}}), {step})))"
+    stop = f"{steps} + 1" if rounded == "hr_numeric_floor" else steps
+    value = f"hr_numeric_add({{0}}, hr_numeric_multiply({step}, hr_numeric_from_int(CAST(i AS HUGEINT))))"
+    return f"list_transform(range(0, CAST({stop} AS BIGINT)), lambda i: {value})"
+
+
 def _declare() -> None:
     t = _TABLE
     for name, stop in (("generate_series", "generate_series"), ("range", "range")):
@@ -25,6 +33,9 @@ def _declare() -> None:
             t.add(name, f"{kind}, {kind}, {kind} -> {kind}[]", f"CAST({stop}({{0}}, {{1}}, {{2}}) AS {type_}[])")
         for kind in ("timestamp", "timestamptz"):
             t.add(name, f"{kind}, {kind}, interval -> {kind}[]", f"{stop}({{0}}, {{1}}, {{2}})")
+        rounded = "hr_numeric_floor" if name == "generate_series" else "hr_numeric_ceil"
+        for count, step in ((2, "hr_numeric_from_int(CAST(1 AS HUGEINT))"), (3, "{2}")):
+            t.add(name, f"{', '.join(['numeric'] * count)} -> numeric[]", _numeric_series(rounded, step))
     t.add("unnest", "anyarray -> anyarray", "{0}")
     t.add("jsonb_array_elements", "jsonb -> jsonb[]", "json_extract({0}, '$[*]')")
     t.add("jsonb_array_elements_text", "jsonb -> varchar[]", "json_extract_string({0}, '$[*]')")

@@ -41,8 +41,10 @@ from engine.sql.expressions import (
     Literal,
     OrderKey,
     Parameter,
+    SetValue,
     UdfCall,
     WindowCall,
+    walk,
 )
 from engine.sql.intervals import parse_interval
 from engine.sql.parser.calls import FunctionCall, read_call
@@ -394,6 +396,11 @@ class ExpressionBinder:
         condition = self.bind_boolean(call.where, "FILTER") if call.where is not None else None
         if call.distinct:
             raise UnsupportedQuery("DISTINCT is not implemented for window functions", position=call.position)
+        parts = (*cast_args, *partition, *(key.expr for key in order))
+        if any(isinstance(e, SetValue) for part in parts for e in walk(part)):
+            raise UnsupportedQuery(
+                "window functions cannot take set-returning functions", position=call.position, fix="Put the function into FROM."
+            )
         frame = bind_frame(window.args.get("spec"), order, self.bind)
         return WindowCall(
             returns, call.name, cast_args, partition, order, frame.text, condition, call.ignore_nulls, frame.gap

@@ -26,6 +26,7 @@ from engine.sql.expressions import (
     FieldAccess,
     Literal,
     OrderKey,
+    SetValue,
     WindowCall,
     transform,
     walk,
@@ -360,6 +361,12 @@ class _SelectBinder:
         bound = outputs[ordinal][1] if ordinal is not None else self._group_expression(item, outputs)
         if any(isinstance(e, (AggregateCall, WindowCall)) for e in walk(bound)):
             raise GroupingError("aggregate functions are not allowed in GROUP BY", position=position_of(item))
+        if any(isinstance(e, SetValue) for e in walk(bound)):
+            raise UnsupportedQuery(
+                "set-returning functions are not allowed in GROUP BY",
+                position=position_of(item),
+                fix="Put the function into FROM.",
+            )
         return bound
 
     def _group_expression(self, item: exp.Expr, outputs: list[tuple[str, Expr]]) -> Expr:
@@ -408,6 +415,12 @@ class _SelectBinder:
         self, node: Node, names: list[str], exprs: list[Expr], on: list[Expr], order: list[OrderKey], order_exprs: list[Expr]
     ) -> Node:
         keys = tuple(OrderKey(e, k.descending, k.nulls_first) for k, e in zip(order, order_exprs, strict=True))
+        if any(e not in on for e in order_exprs[: len(on)]):
+            raise SqlError(
+                "SELECT DISTINCT ON expressions must match initial ORDER BY expressions",
+                position=position_of(self._select),
+                sqlstate="42P10",
+            )
         call = WindowCall(INT8, "row_number", (), tuple(on), keys)
         width = len(node.columns)
         node = Over((*node.columns, OutputColumn("?rank?", INT8)), node, (call,))

@@ -84,3 +84,9 @@ def test_ties_with_an_offset_are_refused(box: EngineBox) -> None:
     with pytest.raises(SqlError) as caught:
         box.run("SELECT 1 AS x ORDER BY x OFFSET 1 FETCH FIRST 1 ROW WITH TIES")
     assert caught.value.sqlstate == "0A000"
+
+
+def test_distinct_on_must_match_the_order(box: EngineBox) -> None:
+    with pytest.raises(SqlError) as caught:
+        box.run("SELECT DISTINCT ON (x) x FROM (VALUES (1, 2)) AS t (x, y) ORDER BY y, x")
+    assert caught.value.sqlstate == "42P10"

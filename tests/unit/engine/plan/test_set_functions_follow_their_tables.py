@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_set_functions_equal_duckdb_after_every_epoch(box: EngineBox) -> None:
     [
         ("SELECT * FROM generate_series(1, 5, 2)", [(1,), (3,), (5,)]),
         ("SELECT * FROM range(1, 4) AS t (x)", [(1,), (2,), (3,)]),
+        ("SELECT * FROM generate_series(1.0, 2.0, 0.5)", [(Decimal("1.0"),), (Decimal("1.5"),), (Decimal("2.0"),)]),
+        ("SELECT * FROM range(2.0, 1.0, -0.5)", [(Decimal("2.0"),), (Decimal("1.5"),)]),
         ("SELECT generate_series(3, 1, -1)", [(3,), (2,), (1,)]),
         ("SELECT count(*) FROM generate_series('2024-01-01'::timestamp, '2024-01-02', INTERVAL '6 hours')", [(5,)]),
         ("SELECT * FROM unnest(ARRAY[ARRAY[1, 2], ARRAY[3]])", [(1,), (2,), (3,)]),
@@ -96,6 +99,8 @@ def test_set_functions_of_constants(box: EngineBox, sql: str, rows: list[tuple[o
         ("SELECT 1 WHERE unnest(ARRAY[1]) = 1", "0A000"),
         ("SELECT unnest(ARRAY[unnest(ARRAY[1])])", "0A000"),
         ("SELECT unnest(1)", "42883"),
+        ("SELECT unnest(v), count(*) FROM (VALUES (ARRAY[1])) AS t (v) GROUP BY 1", "0A000"),
+        ("SELECT rank() OVER (ORDER BY unnest(v)) FROM (VALUES (ARRAY[1])) AS t (v)", "0A000"),
         ("SELECT * FROM generate_series(1, 2) AS t (a, b)", "42P10"),
         ("SELECT regexp_matches('a', '(')", "2201B"),
         ("SELECT * FROM (VALUES (1)) AS t (x) RIGHT JOIN LATERAL (SELECT t.x) AS u ON true", "42P10"),
