@@ -47,6 +47,17 @@ class OuterColumn(Expr):
 
 
 @dataclass(frozen=True)
+class LambdaParameter(Expr):
+    """The element inside the body of a lambda; `name` is unique among the lambdas around it."""
+
+    name: str
+
+    @property
+    def sql(self) -> str:
+        return quote_identifier(self.name)
+
+
+@dataclass(frozen=True)
 class Literal(Expr):
     """A constant; `value` is a Python value that fits the type, or None."""
 
@@ -254,6 +265,10 @@ def conjunction(parts: list[Expr]) -> Expr | None:
     return Call(BOOL, "and", (left, right), "({0} AND {1})")
 
 
+def quote_identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def quote_string(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -344,6 +359,8 @@ def _render(expr: Expr, name_of: Callable[[int], str]) -> str:
         branches = " ".join(f"WHEN {_render(when, name_of)} THEN {_render(then, name_of)}" for when, then in expr.branches)
         default = f" ELSE {_render(expr.default, name_of)}" if expr.default is not None else ""
         return f"(CASE {branches}{default} END)"
+    if isinstance(expr, LambdaParameter):
+        return expr.sql
     if isinstance(expr, FieldAccess):
         return f"struct_extract({_render(expr.arg, name_of)}, {quote_string(expr.name)})"
     raise AssertionError(f"`{type(expr).__name__}` belongs to an operator and cannot be rendered as a scalar")

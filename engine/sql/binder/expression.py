@@ -18,6 +18,7 @@ from engine.functions.windows import is_window_function, resolve_window_function
 from engine.sql.binder.aggregates import ordered_set_arguments
 from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
+from engine.sql.binder.grouping import group_key
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.sql_functions import inline_call
 from engine.sql.binder.subqueries import bind_array, bind_exists, bind_in, bind_quantified, bind_scalar
@@ -38,6 +39,7 @@ from engine.sql.expressions import (
     Cast,
     Expr,
     FieldAccess,
+    LambdaParameter,
     Literal,
     OrderKey,
     Parameter,
@@ -49,7 +51,7 @@ from engine.sql.expressions import (
 from engine.sql.intervals import parse_interval
 from engine.sql.parser.calls import FunctionCall, read_call
 from engine.sql.type_names import parse_type
-from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, struct_of
+from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, list_of, struct_of
 
 _FUNCTIONS: FunctionTable = build_scalar_functions()
 clients.declare(_FUNCTIONS)
@@ -79,6 +81,7 @@ class ExpressionBinder:
         self._scope = scope
         self._forbidden_in = forbidden_in
         self.windows: Mapping[str, exp.Window] = {}
+        self._lambda: dict[str, LambdaParameter] = {}
 
     def bind(self, node: exp.Expr) -> Expr:
         """Bind one expression."""
@@ -162,6 +165,8 @@ class ExpressionBinder:
                 "`*` may only stand in a SELECT list or in count(*)", position=position_of(node), sqlstate="42601"
             )
         position = position_of(node)
+        if not node.table and node.name in self._lambda:
+            return self._lambda[node.name]
         try:
             return self._scope.find(node.name, node.table or None, position)
         except (UndefinedColumn, UndefinedTable):
@@ -365,6 +370,8 @@ class ExpressionBinder:
                     fix="Put the function into FROM.",
                 )
             return bind_set_value(self, node)
+        if call.name == "array_transform" and len(call.arguments) == 2 and isinstance(call.arguments[1], exp.Lambda):
+            return self._array_transform(call.arguments[0], call.arguments[1], node)
         args = [self.bind(arg) for arg in call.arguments]
         user = self._env.catalog.find_functions(call.name, self._env.database)
         if user:
@@ -384,6 +391,26 @@ class ExpressionBinder:
         template = "struct_pack(" + ", ".join(f"f{i + 1} := {{{i}}}" for i in range(len(args))) + ")"
         return Call(type_, "row", tuple(args), template)
 
+    def _array_transform(self, array: exp.Expr, function: exp.Lambda, node: exp.Expr) -> Expr:
+        """`array_transform(array, |x| body)`."""
+        items = self.bind(array)
+        if items.type.element is None or len(function.expressions) != 1:
+            raise TypeMismatch(
+                f"array_transform takes an array and a lambda of one parameter, not {items.type}", position=position_of(node)
+            )
+        name = function.expressions[0].name
+        outer = self._lambda.get(name)
+        self._lambda[name] = LambdaParameter(items.type.element, f"l{len(self._lambda)}_{name}")
+        parameter = self._lambda[name]
+        try:
+            body = self._known(self.bind(function.this))
+        finally:
+            del self._lambda[name]
+            if outer is not None:
+                self._lambda[name] = outer
+        template = f"list_transform({{0}}, lambda {parameter.sql}: {{1}})"
+        return Call(list_of(body.type), "array_transform", (items, body), template)
+
     def _window(self, call: FunctionCall, node: exp.Expr) -> Expr:
         self._check_allowed("window functions", node)
         assert call.window is not None
@@ -392,7 +419,7 @@ class ExpressionBinder:
         window = self._named_window(call.window)
         order_node = window.args.get("order")
         order = tuple(self.order_key(o) for o in order_node.expressions) if order_node is not None else ()
-        partition = tuple(self.bind(p) for p in window.args.get("partition_by") or [])
+        partition = tuple(group_key(self.bind(p)) for p in window.args.get("partition_by") or [])
         condition = self.bind_boolean(call.where, "FILTER") if call.where is not None else None
         if call.distinct:
             raise UnsupportedQuery("DISTINCT is not implemented for window functions", position=call.position)

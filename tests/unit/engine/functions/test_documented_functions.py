@@ -199,6 +199,8 @@ CASES: list[tuple[str, str | None]] = [
     ("array_length(array[array[1, 2]], 2)", "2"),
     ("array_max(array[3, 1, 2])", "3"),
     ("array_sum(array[3, 1, 2])", "6"),
+    ("array_transform(array[1, 2, 3], |x| x * 2)", "{2,4,6}"),
+    ("array_transform(array[array[1, 2], array[3]], |a| array_transform(a, |b| b + a[1]))", "{{2,3},{6}}"),
     ("array_ndims(array[array[1]])", "2"),
     ("array_position(array[1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6], 4)", "4"),
     ("array_positions(array[array[1], array[2], array[1]], array[1])", "{1,3}"),
