@@ -392,6 +392,70 @@ class Grammar:
         )
         return Rel(text, tuple(columns), None if keep_all else frozenset(c.name for c in columns))
 
+    def set_operation(self, depth: int) -> Rel:
+        """INTERSECT and EXCEPT, which drop duplicates."""
+        left, right = self.input(depth - 1), self.input(depth - 1)
+        pairs = [(a, b) for a in left.orderable for b in right.orderable if a.type == b.type]
+        if not pairs:
+            return self.filter(depth)
+        chosen = self.draw(st.lists(st.sampled_from(pairs), min_size=1, max_size=2, unique=True))
+        columns = self._fresh([a.type for a, _ in chosen])
+        first = ", ".join(f"t.{a.name} AS {c.name}" for (a, _), c in zip(chosen, columns, strict=True))
+        second = ", ".join(f"t.{b.name}" for _, b in chosen)
+        word = self.draw(st.sampled_from(["EXCEPT", "INTERSECT"]))
+        text = fill(
+            "(SELECT " + first + " FROM {0} AS t " + word + " SELECT " + second + " FROM {1} AS t)", left.item, right.item
+        )
+        return Rel(text, tuple(columns), frozenset(c.name for c in columns))
+
+    def subquery(self, depth: int) -> Rel:
+        """A filter or a column by IN, EXISTS or a scalar subquery, correlated or not."""
+        outer, inner = self.input(depth - 1), self.input(depth - 2)
+        pairs = [(a, b) for a in outer.orderable for b in inner.orderable if a.type == b.type]
+        if not pairs:
+            return self.filter(depth)
+        a, b = self.draw(st.sampled_from(pairs))
+        inside = scalars_over(self.draw, "s", inner.columns)
+        correlation, condition = same(f"s.{b.name} = t.{a.name}"), self._where(inside, 3)
+        linked = (
+            fill(" WHERE {0} AND {1}", correlation, inside.predicate(1)) if self.chance(2) else fill(" WHERE {0}", correlation)
+        )
+        form = self.draw(
+            st.sampled_from(["in", "exists", "not in", "not exists", "compare", "scalar column", "correlated column"])
+        )
+        if form in ("in", "not in"):
+            where = fill(f"t.{a.name} {form.upper()} (SELECT s.{b.name} FROM " + "{0} AS s{1})", inner.item, condition)
+        elif form in ("exists", "not exists"):
+            where = fill(form.upper() + " (SELECT 1 FROM {0} AS s{1})", inner.item, linked)
+        elif form == "compare" and a.type != "bool":
+            sign, function = self.draw(st.sampled_from(["<", ">=", "="])), self.draw(st.sampled_from(["max", "min"]))
+            where = fill(f"t.{a.name} {sign} (SELECT {function}(s.{b.name}) FROM " + "{0} AS s{1})", inner.item, condition)
+        else:
+            column = Col(self.names.next("q"), "big")
+            value = fill("(SELECT count(*) FROM {0} AS s{1})", inner.item, condition if form == "scalar column" else linked)
+            text = fill("(SELECT t.*, {0} AS " + column.name + " FROM {1} AS t)", value, outer.item)
+            return Rel(text, (*outer.columns, column), outer.unique)
+        return Rel(fill("(SELECT * FROM {0} AS t WHERE {1})", outer.item, where), outer.columns, outer.unique)
+
+    def group_top_n(self, depth: int) -> Rel:
+        """The first rows of each group, as people write it."""
+        source = self._without_opaque(self.input(depth - 1))
+        group = self.some(source.orderable, 1, 2)
+        if not group:
+            return source
+        total, _ = self._total(source, self._keys(source, "t"), "t")
+        rank = Col(self.names.next("w"), "big")
+        partition = ", ".join(f"t.{c.name}" for c in group)
+        ranked = fill(
+            "(SELECT t.*, row_number() OVER (PARTITION BY " + partition + " ORDER BY {0}) AS " + rank.name + " FROM {1} AS t)",
+            total,
+            source.item,
+        )
+        shown = (*source.columns, rank) if self.chance(2) else source.columns
+        names = ", ".join(f"n.{c.name}" for c in shown)
+        limit = self.draw(st.sampled_from([f"{rank.name} <= 2", f"{rank.name} = 1", f"{rank.name} < 3"]))
+        return Rel(fill("(SELECT " + names + " FROM {0} AS n WHERE n." + limit + ")", ranked), shown, source.unique)
+
     def window(self, depth: int) -> Rel:
         """TUMBLE and HOP over a table or a CTE, and usually a GROUP BY above."""
         choices = [s for s in self.sources if s.named and s.of_type("time")]
@@ -435,7 +499,7 @@ def _parenthesised(source: Rel) -> Sql:
 
 _RULES = (
     "project", "filter", "aggregate", "join", "distinct", "union", "top_n", "over", "window", "distinct_on", "three_way_join",
-    "using_join", "with_cte", "aggregate", "join", "over",
+    "using_join", "with_cte", "aggregate", "join", "over", "set_operation", "subquery", "subquery", "group_top_n",
 )  # fmt: skip
 _AGGREGATES = (
     "count(*)", "sum", "min", "max", "avg", "count", "count distinct", "bool_and", "bool_or", "string_agg", "stddev_samp",
