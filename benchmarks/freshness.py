@@ -84,9 +84,10 @@ async def measure(rate: int, seconds: float, interval_ms: int) -> list[float]:
                 while len(delays) < total:
                     if time.perf_counter() > deadline:
                         raise TimeoutError(f"{len(delays)} of {total} statements were seen")
-                    (statement,) = reader.parse("SELECT n FROM v3")
+                    (statement,) = reader.parse("SELECT last FROM v3")
                     answer = await reader.execute(await reader.prepare(statement))
-                    seen, now = int(answer.rows.column(0)[0].as_py() or 0) // BATCH, time.perf_counter()
+                    now, last = time.perf_counter(), answer.rows.column(0)[0].as_py()
+                    seen = 0 if last is None else (int(last) + 1) // BATCH
                     delays.extend(now - moment for moment in sent[len(delays) : seen])
                     await asyncio.sleep(POLL_SECONDS)
 
