@@ -57,7 +57,7 @@ class Delivery:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self.delivered = 0
-        self.purged = 0
+        self.purged = self.purging = 0
         self.problem: str | None = None
         self._pace = _PACE_SECONDS.get(sink.options.get("connector", ""), 0.0)
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _STOP_SECONDS = 10.0
+_PURGE_EPOCHS = 16  # delivered rows leave an outbox in groups of epochs: each deletion costs a statement
 _IDLE_CHECKPOINT_SECONDS = 5.0  # the write-ahead log is folded in when nothing has come for so long
 _CLEANING_MS = 1_000  # a DELETE that finds nothing costs half a millisecond; once a second is not felt
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -313,8 +314,10 @@ class Engine:
         epoch.run_deferred()
         self._clean_logs(epoch)
         for delivery in self.deliveries.values():
-            if delivery.delivered > delivery.purged:
-                epoch.execute(f"DELETE FROM {delivery.sink.outbox} WHERE epoch <= {delivery.delivered}")
+            done = delivery.delivered
+            if done - delivery.purged >= _PURGE_EPOCHS:
+                epoch.execute(f"DELETE FROM {delivery.sink.outbox} WHERE epoch <= {done}")
+                delivery.purging = done
         self.store_number(epoch)
 
     def _clean_logs(self, epoch: Epoch) -> None:
@@ -343,7 +346,7 @@ class Engine:
         for taken in self._inputs():
             taken.committed()
         for delivery in self.deliveries.values():
-            delivery.purged = max(delivery.purged, delivery.delivered)
+            delivery.purged = delivery.purging
             delivery.notify()
         for listener in list(self._listeners):
             listener()
