@@ -178,9 +178,7 @@ def render_window_columns(node: Window, source: str, passthrough: str = "*") -> 
     )
 
 
-def render_project_set(
-    node: ProjectSet, source: str, items: list[tuple[str, str]], outputs: list[str], ordinal: str
-) -> str:
+def render_project_set(node: ProjectSet, source: str, items: list[tuple[str, str]], outputs: list[str], ordinal: str) -> str:
     """Rows times elements.
 
     Args:

@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 
 from core.settings import EngineSettings
-from engine.plan.batch import MORE_THAN_ONE_ROW
 from engine.functions.native import read_fault
+from engine.plan.batch import MORE_THAN_ONE_ROW
 from engine.runtime.store import Store
 from engine.sql.errors import QueryCanceled, SqlError
 

@@ -92,7 +92,9 @@ class ExpressionBinder:
         if isinstance(node, exp.Escape):
             # The parser puts ESCAPE around the whole predicate.
             inner = node.this
-            return self._call(_BINARY[type(inner)], [self.bind(e) for e in (inner.this, inner.expression, node.expression)], node)
+            return self._call(
+                _BINARY[type(inner)], [self.bind(e) for e in (inner.this, inner.expression, node.expression)], node
+            )
         if sign in ("and", "or"):
             return self._connected(sign, node)
         if sign is not None:
@@ -426,12 +428,12 @@ class ExpressionBinder:
         parts = (*cast_args, *partition, *(key.expr for key in order))
         if any(isinstance(e, SetValue) for part in parts for e in walk(part)):
             raise UnsupportedQuery(
-                "window functions cannot take set-returning functions", position=call.position, fix="Put the function into FROM."
+                "window functions cannot take set-returning functions",
+                position=call.position,
+                fix="Put the function into FROM.",
             )
         frame = bind_frame(window.args.get("spec"), order, self.bind)
-        return WindowCall(
-            returns, call.name, cast_args, partition, order, frame.text, condition, call.ignore_nulls, frame.gap
-        )
+        return WindowCall(returns, call.name, cast_args, partition, order, frame.text, condition, call.ignore_nulls, frame.gap)
 
     def _named_window(self, window: exp.Window) -> exp.Window:
         """What `OVER w` and `OVER (w ...)` mean, from the WINDOW clause."""
@@ -444,7 +446,9 @@ class ExpressionBinder:
         found = self._named_window(found)
         if window.args.get("partition_by") or (window.args.get("order") is not None and found.args.get("order") is not None):
             raise SqlError(
-                f"cannot override PARTITION BY or ORDER BY of window `{base.name}`", position=position_of(base), sqlstate="42P20"
+                f"cannot override PARTITION BY or ORDER BY of window `{base.name}`",
+                position=position_of(base),
+                sqlstate="42P20",
             )
         own = {k: window.args[k] for k in ("order", "spec") if window.args.get(k) is not None}
         return exp.Window(**{**{k: found.args.get(k) for k in ("partition_by", "order", "spec")}, **own})

@@ -152,7 +152,9 @@ class _FromBinder:
                 sqlstate="22023",
             )
         columns = (*node.columns, OutputColumn("window_start", time.type), OutputColumn("window_end", time.type))
-        return _aliased(Window(columns, node, time.index, slide, size, offset % slide), item, default=_table_of(scope) or name.lower())
+        return _aliased(
+            Window(columns, node, time.index, slide, size, offset % slide), item, default=_table_of(scope) or name.lower()
+        )
 
     def _table_argument(self, argument: exp.Expr) -> tuple[Node, Scope]:
         if isinstance(argument, exp.Column):
@@ -206,9 +208,7 @@ class _FromBinder:
         node = Join(left.columns + right.columns, kind, left, right, condition, temporal)
         return _merged(node, using, pairs, scope, binder, join) if using else (node, scope)
 
-    def _apply(
-        self, kind: JoinKind, left: Node, right: Node, closure: Closure, condition: Expr | None, join: exp.Join
-    ) -> Node:
+    def _apply(self, kind: JoinKind, left: Node, right: Node, closure: Closure, condition: Expr | None, join: exp.Join) -> Node:
         if kind not in ("inner", "left") or join.args.get("using") or join.args.get("method"):
             raise SqlError(
                 "LATERAL that refers to what stands before it is an inner or a left join with ON",
