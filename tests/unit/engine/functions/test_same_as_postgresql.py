@@ -21,7 +21,7 @@ pytestmark = pytest.mark.service
 
 # RisingWave has these and PostgreSQL 15 has not, or another form of the argument.
 ONLY_RISINGWAVE = (
-    "array_distinct", "array_max", "array_sum", "array_sort", "array_length(array[1, 2, 3])", "crc32", "atan2d", "cotd", "IS JSON",
+    "array_transform", "array_distinct", "array_max", "array_sum", "array_sort", "array_length(array[1, 2, 3])", "crc32", "atan2d", "cotd", "IS JSON",
     "to_ascii", "tand(45)", "jsonb_build_object('foo'", "jsonb_object('{a, 1", "array_positions(array[array", "::int[][]",
     "date_trunc('day', timestamptz", "sha256('abc')", "split_part('one,two', ',', 5)", "concat('Abcde'", "make_time(1, 45",
     "pg_typeof", "interval 'P1Y2M3DT4H'", "regexp_split_to_array('apple", "get_bit", "set_bit", "row(1, 'a b'",
