@@ -30,6 +30,7 @@ from engine.operators.window_close_sort import WindowCloseSort
 from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
+from engine.plan.rules.bad_rows import tolerate_bad_rows
 from engine.plan.traversal import is_repeatable, without_names
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
 from engine.sql.expressions import Call, Column, Expr, Literal, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
@@ -44,7 +45,7 @@ def compile_stream(node: algebra.Node, catalog: Catalog, *, emit_on_window_close
         InvalidDefinition: EMIT ON WINDOW CLOSE without a watermark to close by.
     """
     try:
-        return _compile(rewrite(node), catalog, emit_on_window_close)
+        return _compile(tolerate_bad_rows(rewrite(node)), catalog, emit_on_window_close)
     except RecursionError as error:
         raise too_deep() from error
 
