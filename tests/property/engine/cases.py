@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from engine.sql.errors import SqlError
 from tests.property.engine.harness import EngineBox, Follower, Oracle, bag, difference
 from tests.property.engine.queries import Grammar, Names
 from tests.property.engine.streams import Epoch, Model, Table, epochs, tables
@@ -134,7 +135,14 @@ def _kind(box: EngineBox, name: str) -> str:
 def _compare(box: EngineBox, oracle: Oracle, view: ViewCase, when: str) -> None:
     wanted = oracle.rows(view.oracle)
     SEEN["filled" if wanted else "empty"] += 1
-    _compare_rows(f"{view.name} {when}: {view.statement}", box.rows(f"SELECT * FROM {view.name}"), wanted)
+    try:
+        found = box.rows(f"SELECT * FROM {view.name}")
+    except SqlError as error:
+        # A plain view is a query: it is refused where a materialized view has NULL.
+        if view.materialized or "TRY(" not in view.oracle or not error.sqlstate.startswith("22"):
+            raise
+        return
+    _compare_rows(f"{view.name} {when}: {view.statement}", found, wanted)
 
 
 def _compare_rows(what: str, found: list[tuple[object, ...]], wanted: list[tuple[object, ...]]) -> None:

@@ -216,6 +216,48 @@ class Grammar:
         )
         return Rel(text, columns, unique if unique <= kept and groups else None)
 
+    def grouping_sets(self, depth: int) -> Rel:
+        """ROLLUP, CUBE and GROUPING SETS, with grouping() to tell their rows apart."""
+        source = self._without_opaque(self.input(depth - 1))
+        if len(source.orderable) < 2:
+            return self.aggregate(depth)
+        a, b = self.draw(st.lists(st.sampled_from(source.orderable), min_size=2, max_size=2, unique=True))
+        form = self.draw(
+            st.sampled_from(
+                [
+                    "ROLLUP ({0}, {1})",
+                    "CUBE ({0}, {1})",
+                    "GROUPING SETS (({0}), ({1}), ())",
+                    "GROUPING SETS (({0}, {1}), ({1}))",
+                ]
+            )
+        )
+        grouped = form.format(f"t.{a.name}", f"t.{b.name}")
+        scalars = scalars_over(self.draw, "t", source.columns)
+        text, column = self._call(scalars, source)
+        first, second, level = (Col(self.names.next("g"), kind) for kind in (a.type, b.type, "int"))
+        items = f"t.{a.name} AS {first.name}, t.{b.name} AS {second.name}, CAST(grouping(t.{a.name}, t.{b.name}) AS INTEGER) AS {level.name}"
+        sql = fill(
+            "(SELECT " + items + ", {0} AS " + column.name + " FROM {1} AS t{2} GROUP BY " + grouped + ")",
+            text,
+            source.item,
+            self._where(scalars),
+        )
+        return Rel(sql, (first, second, level, column), None)
+
+    def series(self, depth: int) -> Rel:
+        """A set-returning function in the SELECT list: each row as often as the series is long."""
+        source = self.input(depth - 1)
+        numbers = source.of_type("int")
+        if not numbers:
+            return self.filter(depth)
+        number = self.draw(st.sampled_from(numbers))
+        column = Col(self.names.next("n"), "int")
+        engine = f"(SELECT t.*, generate_series(1, t.{number.name}) AS {column.name} FROM {source.item.engine} AS t)"
+        oracle = f"(SELECT t.*, CAST(unnest(generate_series(1, t.{number.name})) AS INTEGER) AS {column.name} FROM {source.item.oracle} AS t)"
+        unique = source.unique | {column.name} if source.unique is not None else None
+        return Rel(Sql(engine, oracle), (*source.columns, column), unique)
+
     def _call(self, scalars: Scalars, source: Rel) -> tuple[Sql, Col]:
         form = self.draw(st.sampled_from(_AGGREGATES))
         text, kind = self._plain_call(form, scalars, source)
@@ -500,6 +542,7 @@ def _parenthesised(source: Rel) -> Sql:
 _RULES = (
     "project", "filter", "aggregate", "join", "distinct", "union", "top_n", "over", "window", "distinct_on", "three_way_join",
     "using_join", "with_cte", "aggregate", "join", "over", "set_operation", "subquery", "subquery", "group_top_n",
+    "grouping_sets", "series",
 )  # fmt: skip
 _AGGREGATES = (
     "count(*)", "sum", "min", "max", "avg", "count", "count distinct", "bool_and", "bool_or", "string_agg", "stddev_samp",
