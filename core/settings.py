@@ -65,7 +65,8 @@ class Settings(_Frozen):
         "development", description="`development`: loopback callers without credentials are tenant `default`."
     )
     api_keys: dict[str, SecretStr] = Field(
-        default={}, description="Development keys: tenant to key, as JSON. `Authorization: Bearer KEY` makes the caller that tenant."
+        default={},
+        description="Development keys: tenant to key, as JSON. `Authorization: Bearer KEY` makes the caller that tenant.",
     )
     api_allowed_origins: tuple[str, ...] = Field(
         default=(), description="Web origins besides the API's own that may call it, e.g. `http://localhost:3000`."

@@ -83,9 +83,7 @@ def _float(value: str, type_: SqlType, _mode: str) -> str:
 
 
 def _numeric(value: str, _type: SqlType, _mode: str) -> str:
-    return (
-        f"CASE WHEN {_kind(value)} IN ('UBIGINT', 'BIGINT', 'DOUBLE', 'VARCHAR') THEN TRY(hr_numeric_finite({_text(value)})) END"
-    )
+    return f"CASE WHEN {_kind(value)} IN ('UBIGINT', 'BIGINT', 'DOUBLE', 'VARCHAR') THEN TRY(hr_numeric_finite({_text(value)})) END"
 
 
 def _varchar(value: str, _type: SqlType, _mode: str) -> str:

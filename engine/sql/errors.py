@@ -35,7 +35,9 @@ class SqlError(HeadraceError):
 
 def too_deep() -> SqlError:
     """For a query whose tree is deeper than our recursion."""
-    return SqlError("stack depth limit exceeded", sqlstate="54001", fix="Nest fewer expressions or subqueries, or split the query.")
+    return SqlError(
+        "stack depth limit exceeded", sqlstate="54001", fix="Nest fewer expressions or subqueries, or split the query."
+    )
 
 
 class SqlSyntaxError(SqlError):

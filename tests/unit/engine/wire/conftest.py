@@ -185,7 +185,8 @@ class DuckSession:
 def _plain_numerics(table: pa.Table) -> pa.Table:
     """Numerics arrive as keys; this database knows plain decimals."""
     columns = [
-        pa.array(numeric_decimals(c.combine_chunks()), pa.decimal128(38, 18)) if c.type == KEY_TYPE else c for c in table.columns
+        pa.array(numeric_decimals(c.combine_chunks()), pa.decimal128(38, 18)) if c.type == KEY_TYPE else c
+        for c in table.columns
     ]
     return pa.table(columns, names=table.column_names)
 

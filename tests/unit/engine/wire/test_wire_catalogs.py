@@ -96,7 +96,9 @@ async def test_a_table_is_described_with_defaults_key_and_indexes(port: int) -> 
 
 
 def test_sqlalchemy_reflects_tables_columns_keys_and_views(port: int) -> None:
-    engine = sa.create_engine(f"postgresql+psycopg://root@127.0.0.1:{port}/dev", use_native_hstore=False)  # it would need a savepoint
+    engine = sa.create_engine(
+        f"postgresql+psycopg://root@127.0.0.1:{port}/dev", use_native_hstore=False
+    )  # it would need a savepoint
     try:
         found = sa.inspect(engine)
         assert set(found.get_schema_names()) >= {"public", "s"}
