@@ -49,6 +49,8 @@ _DEFAULTS = {
     "metadata.recovery.strategy": "none",
 }
 _FORMAT_OPTIONS = ("force_append_only", "timestamptz.handling.mode", "jsonb.handling.mode", "schemas.enable")
+# The brokers have not agreed yet who keeps this group, or that one is still loading.
+_COORDINATOR_MOVES = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 _PERMANENT = {
     KafkaError.MSG_SIZE_TOO_LARGE: "Raise properties.message.max.bytes and the topic's max.message.bytes.",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "Let the sink's user write to the topic.",
@@ -218,10 +220,17 @@ class KafkaSink:
 
     def _fetch_delivered_epoch(self) -> int:
         self._consumer = Consumer(self._reading, logger=logger)
-        committed = self._consumer.committed([TopicPartition(self._topic, 0)], _CALL_SECONDS)[0]
-        if committed.error is not None:
-            raise KafkaException(committed.error)
-        return max(0, int(committed.offset))  # negative: none yet
+        deadline = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                committed = self._consumer.committed([TopicPartition(self._topic, 0)], _CALL_SECONDS)[0]
+                if committed.error is not None:
+                    raise KafkaException(committed.error)
+                return max(0, int(committed.offset))  # negative: none yet
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
 
     def _explain(self, error: KafkaError, doing: str) -> NoReturn:
         """Raise what the runtime understands; the next call opens the sink again."""

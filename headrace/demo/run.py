@@ -123,6 +123,7 @@ def _settings(loaded: Loaded, scenario: Scenario) -> Settings:
         "api_port": 0,
     }
     chosen: dict[str, object] = {name: value for name, value in free.items() if name not in loaded.origins}
+    chosen["engine"] = given.engine.model_copy(update={"metrics_port": 0})
     chosen["data_dir"] = given.data_dir.absolute() / "demo"
     chosen["api_keys"] = {tenant: SecretStr(secrets.token_urlsafe(24)) for tenant in scenario.tenants}
     return given.model_copy(update=chosen)

@@ -15,6 +15,7 @@ from core.errors import InvalidInputError, NotFoundError
 from engine.connectors.arrow_types import physical_type
 from engine.connectors.iceberg_sink import IcebergSink
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
+from engine.sql.numeric import from_decimal
 from engine.sql.types import (
     BOOL,
     BYTEA,
@@ -68,8 +69,15 @@ def options(folder: Path, table: str = "things", **more: str) -> dict[str, str]:
     } | more
 
 
+def stored_form(value: object) -> object:
+    """As the engine keeps it: a numeric is its key."""
+    return Decimal(from_decimal(value)) if isinstance(value, Decimal) else value
+
+
 def rows(fields: list[tuple[str, SqlType]], *values: dict[str, object], operations: list[int] | None = None) -> pa.Table:
-    columns = {name: pa.array([value.get(name) for value in values], physical_type(type_)) for name, type_ in fields}
+    columns = {
+        name: pa.array([stored_form(value.get(name)) for value in values], physical_type(type_)) for name, type_ in fields
+    }
     return pa.table(columns | {"_op": pa.array(operations or [1] * len(values), pa.int8())})
 
 
