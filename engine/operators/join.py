@@ -33,7 +33,7 @@ from engine.operators.time_bounds import dead_before, outgoing, time_bounds
 from engine.plan.algebra import JoinKind
 from engine.sql.expressions import Call, Expr, columns_of, conjuncts, render, render_literal, transform
 from engine.sql.expressions import Column as ColumnRef
-from engine.sql.types import TIMESTAMP
+from engine.sql.types import BOOL, TIMESTAMP
 
 
 def equi_keys(condition: Expr | None, left_width: int) -> list[tuple[Expr, Expr]]:
@@ -53,7 +53,7 @@ def equi_keys(condition: Expr | None, left_width: int) -> list[tuple[Expr, Expr]
 
 
 class Join(Operator):
-    """Columns: left visible, right visible, left hidden, right hidden (semi and anti: only left's).
+    """Columns: left visible, right visible, left hidden, right hidden (semi and anti: only left's; full: whether right is missing).
 
     Args:
         condition: over left's visible columns, then right's.
@@ -69,6 +69,10 @@ class Join(Operator):
         self._order = plan.order
         self.types, self.visible = plan.types, plan.visible
         self.key = tuple(plan.left[p] for p in left.key) if self._half else plan.key
+        if kind == "full":
+            # Whether the right side is missing: keys may be NULL, and then a left row alone and a right row alone look the same.
+            self.key = (*self.key, len(self.types))
+            self.types = (*self.types, BOOL)
         self.append_only = left.append_only and right.append_only and kind in ("inner",)
         self._bounds = time_bounds(condition, left.visible, left.watermarked, right.watermarked)
         # A preserved side may be NULL in the output, and a NULL is no time.
@@ -179,7 +183,11 @@ class Join(Operator):
         return f" SEMI JOIN {touched} AS x ON {on}"
 
     def _select(self, left: str, right: str, kind: str, diff: str) -> str:
-        return render_join(self.inputs[0].visible, self._order, left, right, kind, self._condition, f"CAST({diff} AS TINYINT)")
+        change = f"CAST({diff} AS TINYINT)"
+        if kind == "full":
+            right = f"(SELECT *, true AS here FROM {right} AS h)"
+            change = f"r.here IS NULL AS c{len(self._order)}, {change}"
+        return render_join(self.inputs[0].visible, self._order, left, right, kind, self._condition, change)
 
     def details(self) -> str:
         return f"{self._kind} on {', '.join(f'{render(a)} = {render(b)}' for a, b in self._pairs) or 'true'}"

@@ -500,7 +500,9 @@ class Grammar:
 
     def window(self, depth: int) -> Rel:
         """TUMBLE and HOP over a table or a CTE, and usually a GROUP BY above."""
-        choices = [s for s in self.sources if s.named and s.of_type("time")]
+        choices = [
+            s for s in self.sources if s.named and s.of_type("time") and all(c.name != "window_start" for c in s.columns)
+        ]
         if not choices:
             return self.aggregate(depth)
         source = self.draw(st.sampled_from(choices))
