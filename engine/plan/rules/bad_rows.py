@@ -24,12 +24,23 @@ def tolerate_bad_rows(node: Node) -> Node:
     return node
 
 
+_COMPARISONS = frozenset({"=", "<", "<=", ">", ">=", "<>"})
+_TIMES = frozenset({"timestamp", "timestamptz"})
+
+
 def _attempt(expr: Expr) -> Expr:
-    return Call(expr.type, "try", (expr,), "TRY({0})") if fallible(expr) and not is_volatile(expr) else expr
+    return Call(expr.type, "try", (expr,), "TRY({0})") if _may_fail(expr) and not is_volatile(expr) else expr
+
+
+def _may_fail(expr: Expr) -> bool:
+    # `ts - INTERVAL '1 hour'` stays readable for whoever derives bounds from it; it fails only at the end of the calendar.
+    if isinstance(expr, Call) and expr.name in ("+", "-") and expr.type.name in _TIMES:
+        return any(_may_fail(arg) for arg in expr.args)
+    return fallible(expr)
 
 
 def _condition(part: Expr) -> Expr:
-    if isinstance(part, Call) and part.name == "=":
+    if isinstance(part, Call) and part.name in _COMPARISONS:
         return part.replace_children(tuple(_attempt(side) for side in part.args))
     return _attempt(part)
 
