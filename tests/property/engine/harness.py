@@ -36,9 +36,10 @@ EXERCISED: Counter[str] = Counter()
 class EngineBox:
     """One engine in a temporary folder, used for many examples. `reopen` closes it and opens the same folder again."""
 
-    def __init__(self, clock: Clock | None = None, folder: Path | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, folder: Path | None = None, settings: EngineSettings = _SETTINGS) -> None:
         self._clock = clock or SystemClock()
         self._kept = folder
+        self._settings = settings
         self._begin()
 
     def _begin(self) -> None:
@@ -47,7 +48,7 @@ class EngineBox:
         self._open()
 
     def _open(self) -> None:
-        self.engine = Engine(self._kept or Path(self._folder.name) / "engine", _SETTINGS, self._clock)
+        self.engine = Engine(self._kept or Path(self._folder.name) / "engine", self._settings, self._clock)
         self.engine.start()
         self.session = EngineSession(self.engine, "dev", "root", {})
         self.run("FLUSH")  # the first barrier comes at once, the next ones when they are asked for
