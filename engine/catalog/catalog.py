@@ -47,6 +47,7 @@ class Catalog:
         path: schemas in which unqualified names are looked up, in order.
         pins: names that mean what they meant when a statement was first bound, as written, to ids.
         trace: when it is given, every name that is found is noted here.
+        last_id: the highest id that an object has had since the engine was opened.
     """
 
     objects: Mapping[int, CatalogObject] = field(default_factory=_system_objects)
@@ -54,6 +55,7 @@ class Catalog:
     path: tuple[str, ...] = (DEFAULT_SCHEMA,)
     pins: Mapping[str, int] = field(default_factory=dict)
     trace: dict[str, int] | None = field(default=None, compare=False)
+    last_id: int = FIRST_ID - 1
 
     # How a statement sees it
 
@@ -181,7 +183,8 @@ class Catalog:
         return fed
 
     def next_id(self) -> int:
-        return max((FIRST_ID - 1, *self.objects)) + 1
+        """An id that no object has had since the engine was opened: a cursor may still hold one of something dropped."""
+        return self.last_id + 1
 
     def place(self, name: ObjectName, database: str) -> tuple[str, str]:
         """Database and schema where a new object of this name goes.
@@ -228,7 +231,8 @@ class Catalog:
     # Changes give a new catalog
 
     def with_objects(self, added: Iterable[CatalogObject]) -> Catalog:
-        return replace(self, objects={**self.objects, **{o.id: o for o in added}})
+        new = {o.id: o for o in added}
+        return replace(self, objects={**self.objects, **new}, last_id=max(self.last_id, *new))
 
     def without(self, ids: Iterable[int]) -> Catalog:
         gone = set(ids)
