@@ -10,7 +10,7 @@ from hypothesis.strategies import DrawFn
 
 from engine.sql.errors import SqlError
 from tests.property.engine.harness import EngineBox, Follower, Oracle, bag, difference
-from tests.property.engine.queries import Grammar, Names
+from tests.property.engine.queries import RULES, Grammar, Names
 from tests.property.engine.streams import Epoch, Model, Table, epochs, tables
 from tests.property.engine.text import Col, Rel, Sql, same
 
@@ -58,9 +58,10 @@ def cases(draw: DrawFn, view_count: int = 4) -> Case:
     sources = [table.rel for table in given]
     count = draw(st.integers(2, 4))
     views: list[ViewCase] = []
+    rules = draw(st.permutations(sorted(set(RULES))))
     for number in range(view_count):
         pool = [*sources, *sources, constants] if number % 3 == 2 else sources
-        query = Grammar(draw, pool, names).query(draw(st.integers(1, 3)))
+        query = Grammar(draw, pool, names).query(draw(st.integers(1, 3)), rules[number])
         name = f"v{number}"
         materialized = draw(st.integers(0, 4)) != 4
         created_at = draw(st.sampled_from([0, 0, 1]))

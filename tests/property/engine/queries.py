@@ -66,10 +66,10 @@ class Grammar:
 
     # Relations
 
-    def query(self, depth: int) -> Rel:
-        """A query of up to `depth` rules above the sources; its item is in parentheses."""
-        rule: Callable[[int], Rel] = getattr(self, self.draw(st.sampled_from(_RULES)))
-        return rule(depth)
+    def query(self, depth: int, rule: str | None = None) -> Rel:
+        """A query of up to `depth` rules above the sources, the topmost one given or drawn; its item is in parentheses."""
+        chosen: Callable[[int], Rel] = getattr(self, rule or self.draw(st.sampled_from(RULES)))
+        return chosen(depth)
 
     def input(self, depth: int) -> Rel:
         if depth <= 0 or self.chance(2):
@@ -541,7 +541,7 @@ def _parenthesised(source: Rel) -> Sql:
     return fill("(SELECT * FROM {0} AS c)", source.item)
 
 
-_RULES = (
+RULES = (
     "project", "filter", "aggregate", "join", "distinct", "union", "top_n", "over", "window", "distinct_on", "three_way_join",
     "using_join", "with_cte", "aggregate", "join", "over", "set_operation", "subquery", "subquery", "group_top_n",
     "grouping_sets", "series",

@@ -111,6 +111,8 @@ def tables(draw: DrawFn) -> list[Table]:
     for number in range(draw(st.integers(2, 3))):
         name = f"t{number}"
         kinds = draw(st.lists(st.sampled_from(["int", "text", "time", "float", "bool", "big"]), min_size=2, max_size=4))
+        if number == 0 and "time" not in kinds and draw(st.booleans()):
+            kinds.append("time")
         columns = [Col(f"{name}_{i}", kind) for i, kind in enumerate(kinds)]
         shape = draw(st.sampled_from(["plain", "composite", "append", "ignore"])) if number else "plain"
         if shape == "append":
