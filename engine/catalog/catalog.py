@@ -232,7 +232,7 @@ class Catalog:
 
     def with_objects(self, added: Iterable[CatalogObject]) -> Catalog:
         new = {o.id: o for o in added}
-        return replace(self, objects={**self.objects, **new}, last_id=max(self.last_id, *new))
+        return replace(self, objects={**self.objects, **new}, last_id=max([self.last_id, *new]))
 
     def without(self, ids: Iterable[int]) -> Catalog:
         gone = set(ids)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import duckdb
 import pyarrow as pa
 
 from core.clock import Clock, SystemClock
+from core.errors import UnavailableError
 from core.settings import EngineSettings
 from engine.front.session import EngineSession
 from engine.plan.stream import operators
-from engine.runtime.engine import Engine
+from engine.runtime.engine import Engine, nowhere
 from engine.sql.numeric_arrow import KEY_TYPE, numeric_decimals
 from tests.property.engine.streams import Change, Epoch, Model, Table
 
@@ -72,6 +74,22 @@ class EngineBox:
         self._loop.run_until_complete(self.session.close())
         self.engine.close()
         self._open()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Every other commit fails; an epoch is rolled back then and tried again."""
+        tried = itertools.count()
+
+        def fail_every_other_time(name: str) -> None:
+            if name == "epoch: before commit" and next(tried) % 2 == 0:
+                raise UnavailableError("planted")
+
+        self.engine.failpoint = fail_every_other_time
+        try:
+            yield
+        finally:
+            self.engine.failpoint = nowhere
+        assert next(tried) > 0, "no epoch was tried"
 
     def start_over(self) -> None:
         """A fresh folder, after an example has left the engine in an unknown state."""

@@ -45,6 +45,14 @@ def test_every_epoch_equals_the_batch_query_when_the_engine_is_reopened(case: Ca
     check(case, box, oracle, reopen=True)
 
 
+@settings(QUICK, max_examples=8)
+@given(case=cases(view_count=3))
+def test_every_epoch_equals_the_batch_query_when_it_is_tried_twice(case: Case, box: EngineBox, oracle: Oracle) -> None:
+    """An epoch that cannot be committed is rolled back and tried again, with nothing left of the first time."""
+    with box.failing():
+        check(case, box, oracle)
+
+
 def test_operators_were_exercised(capsys: pytest.CaptureFixture[str]) -> None:
     """Says which operators the examples above went through; the run is worth little if one is missing."""
     if not EXERCISED:

@@ -163,5 +163,16 @@ def test_exactly_the_closed_windows_are_there(case: ClosingCase, reopen_at: int 
         raise
 
 
+@settings(QUICK, max_examples=6)
+@given(case=closing_cases())
+def test_exactly_the_closed_windows_are_there_when_epochs_are_tried_twice(case: ClosingCase, box: EngineBox) -> None:
+    try:
+        with box.failing():
+            check_closing(case, box, None)
+    except BaseException:
+        box.start_over()
+        raise
+
+
 def test_window_operators_were_exercised() -> None:
     assert {"WindowCloseAggregate", "WindowCloseSort", "UnionAll"} <= set(EXERCISED)
