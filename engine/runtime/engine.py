@@ -45,6 +45,8 @@ _STOP_SECONDS = 10.0
 _PURGE_EPOCHS = 16  # delivered rows leave an outbox in groups of epochs: each deletion costs a statement
 _IDLE_CHECKPOINT_SECONDS = 5.0  # the write-ahead log is folded in when nothing has come for so long
 _CLEANING_MS = 1_000  # a DELETE that finds nothing costs half a millisecond; once a second is not felt
+_BEHIND_FACTOR = 16  # an epoch that catches up holds at most so many times `epoch_max_rows`
+_BEHIND_SECONDS = 0.5  # and takes no longer than this, so that FLUSH and DDL are not kept waiting
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -82,6 +84,7 @@ class Engine:
         self.epoch_seconds = 0.0
         self.recent_epoch_seconds: deque[float] = deque(maxlen=1_000)
         self._next_cleaning_ms = 0
+        self._max_rows = settings.epoch_max_rows
         self._row_id = self.store.read_meta("row_id")
         self._row_id_lock = threading.Lock()
         self._commands: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
@@ -198,15 +201,26 @@ class Engine:
                     self.store.checkpoint()
                     dirty = False
                 continue
-            if now < next_epoch and not flushing and waiting < self.settings.epoch_max_rows:
+            if now < next_epoch and not flushing and waiting < self._max_rows:
                 self._wake.wait(next_epoch - now)
                 continue
             next_epoch = now + interval
             if self._try_epoch(failures):
                 failures, dirty = 0, True
+                self._adapt(waiting)
             else:
                 self._wake.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
                 failures += 1
+
+    def _adapt(self, rows: int) -> None:
+        """Bigger epochs while the inputs are behind: what an epoch costs whatever its size is then paid less often."""
+        usual, took = self.settings.epoch_max_rows, self.recent_epoch_seconds[-1]
+        if rows >= self._max_rows and took < _BEHIND_SECONDS:
+            self._max_rows = min(2 * self._max_rows, _BEHIND_FACTOR * usual)
+        elif rows < usual:
+            self._max_rows = usual
+        elif took > 2 * _BEHIND_SECONDS:
+            self._max_rows = max(self._max_rows // 2, usual)
 
     def _seconds_until_due(self) -> float | None:
         """How long until some view changes by time alone; None if none does."""
@@ -228,7 +242,7 @@ class Engine:
 
     def _poll(self) -> int:
         """Rows that wait for the next epoch."""
-        room = self.settings.epoch_max_rows
+        room = self._max_rows
         waiting = sum(table.pending for table in self.tables.values())
         for source in list(self.connectors.values()):
             try:

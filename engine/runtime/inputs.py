@@ -234,11 +234,15 @@ class ConnectorInput:
         return self._time.told
 
     def poll(self, max_rows: int) -> int:
-        """Take the next records unless some are waiting already; returns how many wait."""
-        if self._pending is None and self._started:
-            self._pending = self.reader.take(max_rows)
-            if self._until is not None and self._pending is not None:
-                self._pending = self._before(self._pending, self._until)
+        """Take the next records, up to `max_rows` with those that wait already; returns how many wait."""
+        waiting = self._pending.num_rows if self._pending is not None else 0
+        if not self._started or waiting >= max_rows or (waiting and self._until is not None):
+            return waiting
+        taken = self.reader.take(max_rows - waiting)
+        if taken is not None and self._until is not None:
+            taken = self._before(taken, self._until)
+        if taken is not None:
+            self._pending = taken if self._pending is None else pa.concat_tables([self._pending, taken])
         return self._pending.num_rows if self._pending is not None else 0
 
     @property
