@@ -22,7 +22,7 @@ class EngineSettings(_Frozen):
     """How the embedded stream database runs."""
 
     epoch_interval_ms: int = Field(
-        250, ge=1, description="Longest time between two barriers while there is input, milliseconds."
+        250, ge=1, description="Longest time between two barriers while there is input, milliseconds; light ones come sooner."
     )
     epoch_max_rows: int = Field(
         20_000, ge=1, description="A barrier is cut early when this many source rows are waiting; more while catching up."

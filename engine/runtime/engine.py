@@ -33,6 +33,7 @@ from engine.runtime.delivery import Delivery, nowhere
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
 from engine.runtime.jobs import Job, fed_tables
+from engine.runtime.pace import Pace
 from engine.runtime.reads import ReadPool
 from engine.runtime.store import Store
 from engine.runtime.udf_calls import UdfCaller
@@ -182,8 +183,7 @@ class Engine:
         self._wake.clear()
 
     def _run(self) -> None:
-        interval = self.settings.epoch_interval_ms / 1000
-        next_epoch = 0.0
+        pace = Pace(self.settings.epoch_interval_ms / 1000, self.settings.epoch_max_rows)
         failures = 0
         dirty = False
         while not self._stopping:
@@ -201,12 +201,13 @@ class Engine:
                     self.store.checkpoint()
                     dirty = False
                 continue
-            if now < next_epoch and not flushing and waiting < self._max_rows:
-                self._wake.wait(next_epoch - now)
+            rest = pace.rest(now, for_input=waiting > 0)
+            if rest > 0 and not flushing and waiting < self._max_rows:
+                self._wake.wait(rest)
                 continue
-            next_epoch = now + interval
             if self._try_epoch(failures):
                 failures, dirty = 0, True
+                pace.ran(now, self.clock.monotonic_seconds(), waiting)
                 self._adapt(waiting)
             else:
                 self._wake.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])

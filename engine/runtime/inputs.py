@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.errors import HeadraceError
 from engine.catalog.catalog import QUARANTINE_ID
 from engine.catalog.objects import Input
 from engine.connectors.base import SourceReader
@@ -238,7 +239,12 @@ class ConnectorInput:
         waiting = self._pending.num_rows if self._pending is not None else 0
         if not self._started or waiting >= max_rows or (waiting and self._until is not None):
             return waiting
-        taken = self.reader.take(max_rows - waiting)
+        try:
+            taken = self.reader.take(max_rows - waiting)
+        except HeadraceError:
+            if not waiting:
+                raise
+            return waiting  # what is here already goes first; the reader fails again at the next call
         if taken is not None and self._until is not None:
             taken = self._before(taken, self._until)
         if taken is not None:

@@ -31,13 +31,14 @@ class Job:
         self.root = root
         self.runs = self.statements = 0
         self.seconds = 0.0
+        self._timed = [o for o in operators(root) if o.next_wake is not None]
         self.leaves = [o for o in operators(root) if isinstance(o, RelationLeaf)]
         self.reads = {leaf.relation for leaf in self.leaves}
         self.looks_up = {o.looks_up for o in operators(root) if isinstance(o, TemporalJoin)}
 
     def due(self) -> int | None:
         """Unix milliseconds at which it must run even without input; None if it need not."""
-        return min((o.next_wake for o in operators(self.root) if o.next_wake is not None), default=None)
+        return min((o.next_wake for o in self._timed if o.next_wake is not None), default=None)
 
     def ddl(self) -> list[str]:
         """CREATE TABLE statements of all that the job stores."""
