@@ -30,6 +30,15 @@ class EngineSettings(_Frozen):
     memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to the data folder.")
     threads: int = Field(2, ge=1, description="DuckDB's worker threads.")
     statement_timeout_seconds: float = Field(60.0, gt=0, description="A read that runs longer is interrupted.")
+    python_udfs: bool | None = Field(
+        None,
+        description="Whether `LANGUAGE python` functions may be created and run; empty: if the engine listens on loopback.",
+    )
+    python_udf_workers: int = Field(2, ge=1, description="Processes that run Python functions, started when first needed.")
+    python_udf_row_seconds: float = Field(
+        2.0, gt=0, description="A Python function may take so long for a row, an aggregate for a group."
+    )
+    python_udf_memory_mb: int = Field(1024, ge=256, description="What one of these processes may allocate.")
     metrics_port: int | None = Field(
         4568, ge=0, le=65_535, description="Prometheus text on this port; 0 takes a free one, empty serves none."
     )

@@ -14,6 +14,7 @@ from engine.front.metrics import MetricsServer
 from engine.front.session import EngineSessions
 from engine.runtime.delivery import nowhere
 from engine.runtime.engine import Engine
+from engine.wire.auth import is_loopback
 from engine.wire.server import WireServer
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ async def _serve(
     on_ready: Callable[[int], None] | None,
     failpoint: Callable[[str], None],
 ) -> None:
+    if settings.python_udfs is None:
+        settings = settings.model_copy(update={"python_udfs": is_loopback(host)})
     engine = Engine(data_dir, settings, SystemClock(), failpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -20,7 +20,8 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | CREATE VIEW, CREATE INDEX | a view is expanded where it is used; an index is accepted and stores nothing |
 | CREATE SINK | FROM or AS query; connectors `kafka` (PLAIN, UPSERT), `iceberg` (append-only), `blackhole`; INTO a table |
 | CREATE SUBSCRIPTION, DECLARE, FETCH, CLOSE | SINCE now, begin or a time; FULL |
-| CREATE FUNCTION | USING LINK (Arrow Flight), LANGUAGE sql |
+| CREATE FUNCTION | USING LINK (Arrow Flight), LANGUAGE sql, LANGUAGE python (scalar and table functions; docs/how-to/write-python-functions.md) |
+| CREATE AGGREGATE | LANGUAGE python |
 | CREATE SCHEMA, CREATE DATABASE | |
 | ALTER | RENAME, SWAP WITH, SET SCHEMA, OWNER, ADD and DROP COLUMN |
 | DROP | with and without CASCADE, IF EXISTS |

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from engine.sql.expressions import Expr
 from engine.sql.statements import Format, WatermarkDefinition
-from engine.sql.types import VARCHAR, SqlType
+from engine.sql.types import VARCHAR, SqlType, list_of, struct_of
 
 ObjectKind = Literal["table", "source", "materialized view", "view", "sink", "subscription", "function", "index", "system"]
 
@@ -186,7 +186,14 @@ class Subscription(CatalogObject):
 
 @dataclass(frozen=True)
 class Function(CatalogObject):
-    """A user's function. `link` for one on a server, `body` for LANGUAGE sql."""
+    """A user's function.
+
+    Attributes:
+        link: where a server has it; `python:<id>` for one that runs in the engine's own worker processes.
+        body: source, for LANGUAGE sql and python.
+        form: a `table` function returns a list of its rows, an `aggregate` takes a list of structs when it is called.
+        columns: of a table function.
+    """
 
     kind: ObjectKind = "function"
     arguments: tuple[tuple[str | None, SqlType], ...] = ()
@@ -195,6 +202,21 @@ class Function(CatalogObject):
     language: str | None = None
     body: str | None = None
     symbol: str = ""
+    form: Literal["scalar", "table", "aggregate"] = "scalar"
+    columns: tuple[tuple[str, SqlType], ...] = ()
+
+    @property
+    def server(self) -> str | None:
+        """The address of the server that has it, if one has."""
+        return None if self.language == "python" and self.body is not None and self.link == f"python:{self.id}" else self.link
+
+    @property
+    def call_types(self) -> tuple[SqlType, ...]:
+        """Types of what a call passes: an aggregate gets the rows of its group as one list."""
+        types = tuple(type_ for _, type_ in self.arguments)
+        if self.form == "aggregate":
+            return (list_of(struct_of(*((f"f{i}", type_) for i, type_ in enumerate(types)))),)
+        return types
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _functions(view: View) -> Iterator[Row]:
         assert isinstance(found, Function)
         types = " ".join(str(_type_oid(t)) for _, t in found.arguments)
         names = [name or "" for name, _ in found.arguments]
-        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, 14, "f", False, "i", len(found.arguments), _type_oid(found.returns), types, names, found.body or found.link or "", False, False, None)  # fmt: skip
+        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, 14, "a" if found.form == "aggregate" else "f", found.form == "table", "i", len(found.arguments), _type_oid(found.returns), types, names, found.body or found.link or "", False, False, None)  # fmt: skip
 
 
 def _databases(view: View) -> Iterator[Row]:

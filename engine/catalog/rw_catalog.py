@@ -77,7 +77,7 @@ def _functions(view: View) -> Iterator[Row]:
         assert isinstance(found, Function)
         names = [name or "" for name, _ in found.arguments]
         types = [type_.sql for _, type_ in found.arguments]
-        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, "scalar", names, types, found.returns.sql, found.language, found.link)  # fmt: skip
+        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, found.form, names, types, found.returns.sql, found.language, found.server)  # fmt: skip
 
 
 def _depend(view: View) -> Iterator[Row]:

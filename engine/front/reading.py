@@ -10,12 +10,11 @@ from engine.plan.batch import render_query
 from engine.plan.rules import rewrite
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import UnsupportedQuery
-from engine.sql.expressions import UdfCall, render_literal, walk
+from engine.sql.expressions import render_literal
 
 
 def read_sql(node: Node, environment: Environment) -> str:
     """One DuckDB query with columns c0, c1 ..."""
-    _refuse_udfs(node)
     return render_query(rewrite(node), lambda scan: read_scan(scan, environment))
 
 
@@ -51,15 +50,3 @@ def _constant_rows(relation: Relation, rows: list[tuple[object, ...]]) -> str:
         for row in rows
     )
     return f"SELECT * FROM (VALUES {values}) AS t({names})"
-
-
-def _refuse_udfs(node: Node) -> None:
-    for name in ("exprs", "groups", "aggregates", "calls"):
-        for expr in getattr(node, name, ()):
-            if any(isinstance(e, UdfCall) for e in walk(expr)):
-                raise UnsupportedQuery(
-                    "functions on a server cannot be called from an ad-hoc query yet",
-                    fix="Call them in a materialized view, and query that.",
-                )
-    for below in node.inputs():
-        _refuse_udfs(below)

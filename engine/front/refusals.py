@@ -45,6 +45,7 @@ _REMEDIES = {
     "42P10": "Count the columns of the SELECT list from 1.",
     "42P17": "See docs/reference/sql.md for the rules of this definition.",
     "42P18": "Add a cast, so that the type is known.",
+    "38000": "Try the function on that row alone; the engine's log has more.",
     "53200": "Raise the engine's memory limit, or make the query smaller.",
 }
 # DuckDB's errors of execution that the values cause, whatever their class.

@@ -406,6 +406,8 @@ def _copied_query(statement: Copy) -> exp.Expr:
 def _create_tag(statement: Statement) -> str:
     """`CREATE_MATERIALIZED_VIEW` from the class's name, as RisingWave tags it."""
     name = type(statement).__name__
+    if isinstance(statement, CreateFunction) and statement.aggregate:
+        name = "CreateAggregate"
     return "".join("_" + c if c.isupper() and i else c for i, c in enumerate(name)).upper()
 
 

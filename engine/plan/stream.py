@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from engine.catalog.catalog import Catalog
@@ -31,7 +32,7 @@ from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
 from engine.plan.rules.bad_rows import tolerate_bad_rows
-from engine.plan.traversal import is_repeatable, without_names
+from engine.plan.traversal import expressions_of, is_repeatable, without_names
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
 from engine.sql.expressions import Call, Column, Expr, Literal, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
 from engine.sql.types import BOOL, INT8
@@ -117,6 +118,11 @@ class _Compiler:
                 f"`{type(node).__name__}` cannot be kept up to date yet",
                 fix="Run it as a query, or set HEADRACE_DATABASE_URL to a RisingWave cluster.",
             )
+        if not isinstance(node, _CALLING) and any(isinstance(e, UdfCall) for own in expressions_of(node) for e in walk(own)):
+            raise UnsupportedQuery(
+                "a user's function cannot be called in a join condition, ORDER BY or a window of a materialized view",
+                fix="Compute it as a column of a subquery, and use that column.",
+            )
         return compiler(self, node)
 
     def _scan(self, node: algebra.Scan) -> Operator:
@@ -152,14 +158,21 @@ class _Compiler:
             source = UdfCalls(source, ready)
             positions = {call: width + i for i, call in enumerate(ready)}
 
-            def replace(e: Expr, positions: dict[UdfCall, int] = positions) -> Expr | None:
+            def answered(e: Expr, positions: dict[UdfCall, int] = positions) -> Expr | None:
                 return Column(e.type, positions[e]) if isinstance(e, UdfCall) and e in positions else None
 
-            exprs = tuple(transform(expr, replace) for expr in exprs)
+            exprs = tuple(transform(expr, answered) for expr in exprs)
 
     def _filter(self, node: algebra.Filter) -> Operator:
-        source = self.compile(node.input)
-        parts = conjuncts(node.predicate)
+        below = self.compile(node.input)
+        source, (predicate,) = self._with_calls(below, (node.predicate,))
+        if source is not below:
+            filtered = self._filtered(source, predicate)
+            return Project(filtered, tuple(Column(type_, p) for p, type_ in enumerate(below.types[: below.visible])))
+        return self._filtered(source, predicate)
+
+    def _filtered(self, source: Operator, predicate: Expr) -> Operator:
+        parts = conjuncts(predicate)
         timed = [p for p in parts if uses_only_now(p)]
         steady = conjunction([p for p in parts if not is_volatile(p)])
         if any(is_volatile(p) and not uses_only_now(p) for p in parts):
@@ -257,13 +270,21 @@ class _Compiler:
         return Project(Filter(self._over(over), first), kept)
 
     def _project_set(self, node: algebra.ProjectSet) -> Operator:
-        source = self.compile(node.input)
-        if not source.append_only and any(is_volatile(e) for e in node.calls):
+        below = self.compile(node.input)
+        source, calls = self._with_calls(below, node.calls)
+        if not source.append_only and any(is_volatile(e) for e in calls):
             raise UnsupportedQuery(
                 "a function whose value changes cannot be used over input that retracts",
                 fix="Store its value first in an append-only view.",
             )
-        return ProjectSet(source, node)
+        width, extra = below.visible, source.visible - below.visible
+        if not extra:
+            return ProjectSet(source, node)
+        answers = tuple(algebra.OutputColumn("?call?", type_) for type_ in source.types[width : width + extra])
+        columns = (*node.columns[:width], *answers, *node.columns[width:])
+        expanded = ProjectSet(source, replace(node, columns=columns, calls=calls))
+        kept = [p for p in range(expanded.visible) if not width <= p < width + extra]
+        return Project(expanded, tuple(Column(expanded.types[p], p) for p in kept))
 
     def _changelog(self, node: algebra.Changelog) -> Operator:
         return Changelog(self.compile(node.input))
@@ -277,6 +298,9 @@ class _Compiler:
     def _union(self, node: algebra.UnionAll) -> Operator:
         return UnionAll([self.compile(branch) for branch in node.branches])
 
+
+_CALLING = (algebra.Project, algebra.Filter, algebra.Aggregate, algebra.ProjectSet)
+"""Nodes whose expressions may call users' functions: the calls become an operator of their own below."""
 
 _COMPILERS: dict[type[algebra.Node], Callable[[_Compiler, Any], Operator]] = {
     algebra.Scan: _Compiler._scan,

@@ -27,6 +27,7 @@ from engine.catalog.objects import (
 from engine.operators.base import Operator
 from engine.operators.leaf import RelationLeaf
 from engine.plan.stream import compile_stream, name_states
+from engine.python_udfs.create import python_function
 from engine.runtime.alterations import altered
 from engine.runtime.table_changes import add_generated
 from engine.sql.binder import bind_query
@@ -428,21 +429,25 @@ def _subscription(statement: CreateSubscription, place: Place, catalog: Catalog)
 
 
 def _function(statement: CreateFunction, place: Place, catalog: Catalog) -> Built:
+    if statement.link is None and statement.language == "python":
+        return Built(python_function(statement, place.id, place.database, place.schema))
     position = statement.name.position
     if statement.aggregate:
         raise UnsupportedQuery(
-            "user-defined aggregates are not supported",
-            position=position,
-            fix="Collect with array_agg and call a function on it.",
+            f"LANGUAGE {statement.language} aggregates are not supported", position=position, fix="Write it in LANGUAGE python."
         )
     if statement.returns_table or statement.returns is None:
         raise UnsupportedQuery(
-            "table functions of users are not supported", position=position, fix="Return an array and unnest it."
+            "table functions are supported in LANGUAGE python only",
+            position=position,
+            fix="Write it in LANGUAGE python, or return an array and unnest it.",
         )
     if statement.link is None and statement.language != "sql":
         raise UnsupportedQuery(
-            f"LANGUAGE {statement.language} functions are not supported yet", position=position, fix="Serve the function with `USING LINK`."
-        )  # fmt: skip
+            f"LANGUAGE {statement.language} functions are not supported",
+            position=position,
+            fix="Write it in LANGUAGE sql or python, or serve it with `USING LINK`.",
+        )
     language = "sql" if statement.link is None else statement.language
     function = Function(
         place.id, place.database, place.schema, place.name, statement.text, (), "function", statement.arguments, statement.returns,

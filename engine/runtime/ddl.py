@@ -65,6 +65,8 @@ def create(
     place = Place(catalog.next_id(), target, schema, name.name)
     facts = dict(settings) if isinstance(statement, (CreateTable, CreateSource)) else {}
     built = pin(build(statement, place, catalog, facts), catalog)
+    if isinstance(built.object, Function):
+        engine.udfs.check_allowed(built.object, name.position)
     attached = _attach(engine, built)
     if isinstance(statement, CreateFunction) and statement.link is not None:
         _check_function(engine, built)
@@ -100,6 +102,8 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     """Make the runtime parts of an object; nothing is started or stored yet."""
     created = built.object
     job = Job(created, built.root) if built.root is not None else None
+    if isinstance(created, Function):
+        engine.udfs.register(created, engine.store.writer)
     if isinstance(created, Input):
         if created.has_connector:
             reader = build_source(created.options, created.format, source_fields(created))

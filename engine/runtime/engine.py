@@ -76,7 +76,7 @@ class Engine:
         self.tables: dict[int, TableInput] = {}
         self.connectors: dict[int, ConnectorInput] = {}
         self.deliveries: dict[int, Delivery] = {}
-        self.udfs = UdfCaller()
+        self.udfs = UdfCaller(settings, lambda number: self.catalog.get(number))
         self.reads = ReadPool(self.store, settings)
         self.epoch = self.store.read_meta("epoch")
         self.watermarks: dict[int, Watermarks] = {}

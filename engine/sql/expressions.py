@@ -8,6 +8,7 @@ input's alias.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -142,6 +143,17 @@ class UdfCall(Expr):
 
     def replace_children(self, children: tuple[Expr, ...]) -> Expr:
         return UdfCall(self.type, self.function, self.link, children)
+
+    @property
+    def stored_name(self) -> str:
+        """What DuckDB knows the function by, for queries; an epoch calls it through an operator instead."""
+        return udf_name(self.link, self.function, tuple(arg.type for arg in self.args), self.type)
+
+
+def udf_name(link: str, function: str, types: tuple[SqlType, ...], returns: SqlType) -> str:
+    """A name that stands for the function with these types."""
+    signature = "\0".join((link, function, returns.sql, *(type_.sql for type_ in types)))
+    return f"hr_udf_{hashlib.sha256(signature.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -363,6 +375,10 @@ def _render(expr: Expr, name_of: Callable[[int], str]) -> str:
         return expr.sql
     if isinstance(expr, FieldAccess):
         return f"struct_extract({_render(expr.arg, name_of)}, {quote_string(expr.name)})"
+    if isinstance(expr, UdfCall):
+        # DuckDB tells a function that takes nothing neither how many rows there are, nor calls it for each of them.
+        passed = ", ".join(_render(arg, name_of) for arg in expr.args) or "CAST(random() AS DOUBLE)"
+        return f"CAST({expr.stored_name}({passed}) AS {expr.type.duckdb})"
     raise AssertionError(f"`{type(expr).__name__}` belongs to an operator and cannot be rendered as a scalar")
 
 

@@ -57,7 +57,7 @@ class TrustLoopback:
     async def authenticate(self, exchange: AuthExchange) -> None:
         if exchange.user not in self.users:
             raise SqlError(f"role `{exchange.user}` does not exist", sqlstate="28000", fix=f"Connect as {self._names()}.")
-        if not _is_loopback(exchange.peer):
+        if not is_loopback(exchange.peer):
             raise SqlError(
                 f"no password is set for role `{exchange.user}`, so it may connect from this machine only",
                 sqlstate="28000",
@@ -105,7 +105,7 @@ class CleartextPassword:
         self._nobody = ScramSecret.from_password(secrets.token_urlsafe(24))
 
     async def authenticate(self, exchange: AuthExchange) -> None:
-        if not exchange.encrypted and not _is_loopback(exchange.peer):
+        if not exchange.encrypted and not is_loopback(exchange.peer):
             raise SqlError("a password is not taken over an open line", sqlstate="28000", fix="Connect with sslmode=require.")
         reader = Reader(await exchange.ask(_CLEARTEXT, b""))
         password = reader.text()
@@ -118,7 +118,10 @@ def _wrong_password(user: str) -> SqlError:
     return SqlError(f"password authentication failed for user `{user}`", sqlstate="28P01")
 
 
-def _is_loopback(peer: str) -> bool:
+def is_loopback(peer: str) -> bool:
+    """Whether an address is this machine's own."""
+    if peer == "localhost":
+        return True
     try:
         return ipaddress.ip_address(peer.partition("%")[0]).is_loopback
     except ValueError:

@@ -20,9 +20,9 @@ from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.grouping import group_key
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
-from engine.sql.binder.sql_functions import inline_call
 from engine.sql.binder.subqueries import bind_array, bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
+from engine.sql.binder.user_functions import bind_aggregate, bind_user_call, choose
 from engine.sql.errors import (
     GroupingError,
     SqlError,
@@ -44,7 +44,6 @@ from engine.sql.expressions import (
     OrderKey,
     Parameter,
     SetValue,
-    UdfCall,
     WindowCall,
     walk,
 )
@@ -82,6 +81,11 @@ class ExpressionBinder:
         self._forbidden_in = forbidden_in
         self.windows: Mapping[str, exp.Window] = {}
         self._lambda: dict[str, LambdaParameter] = {}
+
+    @property
+    def forbidden_in(self) -> str | None:
+        """The clause in which aggregates and the like may not stand, if it is such a one."""
+        return self._forbidden_in
 
     def bind(self, node: exp.Expr) -> Expr:
         """Bind one expression."""
@@ -354,10 +358,10 @@ class ExpressionBinder:
             return self._window(call, node)
         if is_aggregate(call.name):
             return self._aggregate(call, node)
-        if call.where is not None or call.within_group:
-            raise SqlError(
-                f"`{call.name}` is no aggregate, FILTER and WITHIN GROUP do not apply", position=call.position, sqlstate="42809"
-            )
+        user = self._env.catalog.find_functions(call.name, self._env.database)
+        if user and not is_set_call(node):
+            return self._user_function(user, call, node)
+        _check_no_filter(call)
         if is_window_function(call.name):
             raise SqlError(f"window function `{call.name}` requires an OVER clause", position=call.position, sqlstate="42809")
         if call.name == "grouping":
@@ -365,20 +369,10 @@ class ExpressionBinder:
             inner = ExpressionBinder(self._env, self._scope, "GROUPING")
             return AggregateCall(INT4, "grouping", tuple(inner.bind(arg) for arg in call.arguments))
         if is_set_call(node):
-            if self._forbidden_in is not None:
-                raise UnsupportedQuery(
-                    f"set-returning functions are not allowed in {self._forbidden_in}",
-                    position=call.position,
-                    fix="Put the function into FROM.",
-                )
             return bind_set_value(self, node)
         if call.name == "array_transform" and len(call.arguments) == 2 and isinstance(call.arguments[1], exp.Lambda):
             return self._array_transform(call.arguments[0], call.arguments[1], node)
-        args = [self.bind(arg) for arg in call.arguments]
-        user = self._env.catalog.find_functions(call.name, self._env.database)
-        if user:
-            return self._user_function(user, args, node)
-        return self._call(call.name, args, node)
+        return self._call(call.name, [self.bind(arg) for arg in call.arguments], node)
 
     def _operator(self, node: exp.Operator) -> Expr:
         sign = str(node.args["operator"])
@@ -417,6 +411,12 @@ class ExpressionBinder:
         self._check_allowed("window functions", node)
         assert call.window is not None
         args = [self.bind(a) for a in call.arguments if not isinstance(a, exp.Star)]
+        if self._env.catalog.find_functions(call.name, self._env.database):
+            raise UnsupportedQuery(
+                "users' functions cannot be used as window functions",
+                position=call.position,
+                fix="Aggregate with GROUP BY, and join the result.",
+            )
         returns, cast_args = self._window_type(call.name, args, call.position)
         window = self._named_window(call.window)
         order_node = window.args.get("order")
@@ -487,29 +487,20 @@ class ExpressionBinder:
         )
         return AggregateCall(resolved.returns, resolved.name, cast_args, distinct, condition, order)
 
-    def _user_function(self, candidates: list[Function], args: list[Expr], node: exp.Expr) -> Expr:
-        for function in candidates:
-            wanted = [type_ for _, type_ in function.arguments]
-            if len(wanted) != len(args) or not all(can_cast_implicitly(a.type, t) for a, t in zip(args, wanted, strict=True)):
-                continue
-            if function.language == "sql":
-                self._env.used[function.id] = None
-                typed = [self.coerce(a, t) for a, t in zip(args, wanted, strict=True)]
-                return inline_call(function, typed, self._env, lambda n, e, s: ExpressionBinder(e, s).bind(n), self.coerce)
-            if function.link is None:
-                raise UnsupportedQuery(
-                    f"function `{function.name}` has no USING LINK and cannot be called yet",
-                    position=position_of(node),
-                    fix="Serve it with `USING LINK`.",
-                )
-            self._env.used[function.id] = None
-            cast_args = tuple(self.coerce(a, t) for a, t in zip(args, wanted, strict=True))
-            return UdfCall(function.returns, function.symbol, function.link, cast_args)
-        shown = ", ".join(arg.type.sql for arg in args)
-        known = "; ".join(f"{f.name}({', '.join(t.sql for _, t in f.arguments)})" for f in candidates)
-        raise UndefinedFunction(
-            f"function `{candidates[0].name}({shown})` does not exist", position=position_of(node), fix=f"Known: {known}."
-        )
+    def _user_function(self, candidates: list[Function], call: FunctionCall, node: exp.Expr) -> Expr:
+        aggregate = any(f.form == "aggregate" for f in candidates)
+        inner = ExpressionBinder(self._env, self._scope, "aggregate arguments") if aggregate else self
+        args = [inner.bind(arg) for arg in call.arguments]
+        function = choose(candidates, args, node)
+        if function.form == "aggregate":
+            self._check_allowed("aggregate functions", node)
+            condition = inner.bind_boolean(call.where, "FILTER") if call.where is not None else None
+            order = tuple(inner.order_key(o) for o in call.order)
+            return bind_aggregate(inner, function, args, distinct=call.distinct, condition=condition, order=order)
+        _check_no_filter(call)
+        if function.form == "table":
+            return bind_set_value(self, node)
+        return bind_user_call(self, function, args, node)
 
     def _call(self, name: str, args: list[Expr], node: exp.Expr) -> Expr:
         if (
@@ -556,6 +547,13 @@ class ExpressionBinder:
 
     def _scalar_subquery(self, node: exp.Expr) -> Expr:
         return bind_scalar(self, node)
+
+
+def _check_no_filter(call: FunctionCall) -> None:
+    if call.where is not None or call.within_group:
+        raise SqlError(
+            f"`{call.name}` is no aggregate, FILTER and WITHIN GROUP do not apply", position=call.position, sqlstate="42809"
+        )
 
 
 def _integer(value: int) -> Literal:

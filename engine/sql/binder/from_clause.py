@@ -11,7 +11,7 @@ from engine.plan.algebra import Apply, Changelog, Join, JoinKind, Node, OutputCo
 from engine.sql.binder.asof import asof_join
 from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.scope import Closure, Environment, Scope, ScopeColumn, position_of
-from engine.sql.binder.table_functions import bind_table_function, is_set_call
+from engine.sql.binder.table_functions import bind_table_function, is_set_call, user_table_functions
 from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, UndefinedTable, UnsupportedQuery
 from engine.sql.expressions import Column, Expr, Literal
 from engine.sql.intervals import Interval
@@ -66,15 +66,18 @@ class _FromBinder:
     def _lateral(self, item: exp.Lateral) -> tuple[Node, Scope]:
         if isinstance(item.this, exp.Subquery):
             return _aliased(self._bind_node(item.this.this, self._env), item)
-        if is_set_call(item.this):
+        if self._gives_rows(item.this):
             return self._rows_of(item.this, item)
         raise UnsupportedQuery(f"LATERAL `{item.this.name}` is not supported", position=position_of(item))
+
+    def _gives_rows(self, call: object) -> bool:
+        return is_set_call(call) or bool(user_table_functions(self._env, call))
 
     def _rows_of(self, call: exp.Expr, item: exp.Expr) -> tuple[Node, Scope]:
         return bind_table_function(ExpressionBinder(self._env, Scope(), "functions in FROM"), call, item)
 
     def _table(self, item: exp.Table) -> tuple[Node, Scope]:
-        if is_set_call(item.this):
+        if self._gives_rows(item.this):
             return self._rows_of(item.this, item)
         if isinstance(item.this, exp.Anonymous):
             return self._table_function(item, item.this)
@@ -181,7 +184,7 @@ class _FromBinder:
         """`left JOIN right ...`."""
         closure = Closure(left_scope, self._env.closure)
         beside = self
-        if isinstance(join.this, exp.Lateral) or is_set_call(join.this.this):
+        if isinstance(join.this, exp.Lateral) or self._gives_rows(join.this.this):
             beside = _FromBinder(self._env.of_subquery(closure), self._bind_node)
         right, right_scope = beside.bind_item(join.this)
         temporal = join.this.args.get("version") is not None

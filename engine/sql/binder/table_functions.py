@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from engine.catalog.objects import Function
 from engine.functions.tables import is_set_function, resolve_set_function, set_call
 from engine.plan.algebra import Node, OutputColumn, Project, ProjectSet, Values
-from engine.sql.binder.scope import Scope, ScopeColumn, position_of
-from engine.sql.errors import SqlError
+from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
+from engine.sql.binder.user_functions import bind_user_call, choose
+from engine.sql.errors import SqlError, UnsupportedQuery
 from engine.sql.expressions import Call, Column, Expr, FieldAccess, Literal, SetValue, transform, walk
 from engine.sql.parser.calls import read_call
 from engine.sql.types import INT4, INT8, SqlType
@@ -26,6 +28,12 @@ def is_set_call(node: object) -> bool:
 
 def bind_set_value(binder: ExpressionBinder, node: exp.Expr) -> Expr:
     """A set-returning function in the SELECT list."""
+    if binder.forbidden_in is not None:
+        raise UnsupportedQuery(
+            f"set-returning functions are not allowed in {binder.forbidden_in}",
+            position=position_of(node),
+            fix="Put the function into FROM.",
+        )
     lists = _lists(binder, node)
     if len(lists) > 1:
         raise SqlError("unnest of several arrays may only stand in FROM", position=position_of(node), sqlstate="42883")
@@ -57,7 +65,8 @@ def bind_table_function(binder: ExpressionBinder, call: exp.Expr, item: exp.Expr
     ordinality = bool(item.args.get("ordinality"))
     one = Values((OutputColumn("?dual?", INT4),), ((Literal(INT4, 0),),))
     node = _project_set(one, lists, ordinality=ordinality)
-    outputs = _expanded(lists, name)
+    users = user_table_functions(binder.environment, call)
+    outputs = _expanded(lists, users[0].columns[0][0] if users else name)
     if ordinality:
         outputs.append(("ordinality", Column(INT8, len(node.columns) - 1)))
     alias = item.args.get("alias")
@@ -78,11 +87,22 @@ def bind_table_function(binder: ExpressionBinder, call: exp.Expr, item: exp.Expr
     return result, Scope(tuple(ScopeColumn(table, c.name, c.type, i) for i, c in enumerate(columns)))
 
 
-def _lists(binder: ExpressionBinder, node: exp.Expr) -> list[Call]:
+def user_table_functions(environment: Environment, node: object) -> list[Function]:
+    """Users' table functions of the name that is called."""
+    if not isinstance(node, exp.Anonymous) or is_set_call(node):
+        return []
+    found = environment.catalog.find_functions(str(node.this).lower(), environment.database)
+    return [function for function in found if function.form == "table"]
+
+
+def _lists(binder: ExpressionBinder, node: exp.Expr) -> Sequence[Expr]:
     """The lists of one call; `unnest` of several arrays is one list each."""
     call = read_call(node)
     assert call is not None
     args = [binder.bind(arg) for arg in call.arguments]
+    users = user_table_functions(binder.environment, node)
+    if users:
+        return [bind_user_call(binder, choose(users, args, node), args, node)]
     if call.name == "unnest" and len(args) > 1:
         return [_list(binder, "unnest", [arg], call.position) for arg in args]
     return [_list(binder, call.name, args, call.position)]
@@ -100,7 +120,7 @@ def _project_set(source: Node, calls: Sequence[Expr], *, ordinality: bool = Fals
     return ProjectSet(columns, source, tuple(calls), ordinality)
 
 
-def _expanded(calls: list[Call], name: str) -> list[tuple[str, Expr]]:
+def _expanded(calls: Sequence[Expr], name: str) -> list[tuple[str, Expr]]:
     """The columns of functions whose elements stand behind one column; structs are taken apart."""
     outputs: list[tuple[str, Expr]] = []
     for index, call in enumerate(calls):
