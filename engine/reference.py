@@ -23,13 +23,14 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | CREATE FUNCTION | USING LINK (Arrow Flight), LANGUAGE sql, LANGUAGE python (scalar and table functions; docs/how-to/write-python-functions.md) |
 | CREATE AGGREGATE | LANGUAGE python |
 | CREATE SCHEMA, CREATE DATABASE | |
+| CREATE SECRET, CREATE CONNECTION | options of connectors name them: `SECRET s`, `connection = c`; kept unencrypted in the data folder |
 | ALTER | RENAME, SWAP WITH, SET SCHEMA, OWNER, ADD and DROP COLUMN |
 | DROP | with and without CASCADE, IF EXISTS |
 | INSERT, UPDATE, DELETE, COPY | visible at the next barrier; FLUSH waits for it; RETURNING |
 | SHOW, DESCRIBE, EXPLAIN, SET | |
 | GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
 
-Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CREATE CONNECTION, CDC sources, user-defined
+Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CDC sources, user-defined
 aggregates and table functions, Avro and Protobuf, upsert sinks to Iceberg, `rw_int256`, `map`, `numeric(p, s)`.
 
 ## Settings of ours

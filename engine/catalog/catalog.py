@@ -17,6 +17,8 @@ from engine.sql.statements import ObjectName
 from engine.sql.types import BYTEA, INT4, INT8, TIMESTAMPTZ, VARCHAR
 
 DEFAULT_SCHEMA = "public"
+OWN_NAMES = ("function", "secret", "connection")
+"""Kinds whose names do not meet those of relations."""
 SYSTEM_SCHEMAS = ("pg_catalog", "rw_catalog", "information_schema")
 FIRST_ID = 1001
 """Ids below are the system's."""
@@ -85,7 +87,7 @@ class Catalog:
     def _by_name(self) -> Mapping[tuple[str, str], list[CatalogObject]]:
         index: dict[tuple[str, str], list[CatalogObject]] = {}
         for found in self.objects.values():
-            if not isinstance(found, Function):
+            if found.kind not in OWN_NAMES:
                 index.setdefault((found.schema, found.name), []).append(found)
         return index
 
@@ -118,8 +120,8 @@ class Catalog:
         Raises:
             UndefinedTable: nothing of that name, or not of these kinds.
         """
-        found = self.find(name, database)
         what = kinds[0] if kinds else "relation"
+        found = self.find_own(what, name, database) if what in OWN_NAMES else self.find(name, database)
         if found is None:
             known = sorted(o.name for o in self.in_database(database) if not kinds or o.kind in kinds)
             fix = (
@@ -137,6 +139,16 @@ class Catalog:
                 fix=f"Use the statement for a {found.kind}.",
             )
         return found
+
+    def find_own(self, kind: str, name: ObjectName, database: str) -> CatalogObject | None:
+        """The secret or connection of that name."""
+        schemas = (name.schema,) if name.schema else self.path
+        for schema in schemas:
+            for found in self.objects.values():
+                place = (found.kind, found.name, found.schema, found.database)
+                if place == (kind, name.name, schema, name.database or database):
+                    return found
+        return None
 
     def find_functions(self, name: str, database: str, schema: str | None = None) -> list[Function]:
         return [
@@ -217,11 +229,12 @@ class Catalog:
             )
         return target, schema
 
-    def check_free(self, name: ObjectName, database: str) -> None:
-        """Raises DuplicateObject if the name is taken in its schema."""
+    def check_free(self, name: ObjectName, database: str, kind: str = "") -> None:
+        """Raises DuplicateObject if the name is taken in its schema, by an object of that kind if those have names of their own."""
         target, schema = self.place(name, database)
         for found in self.objects.values():
-            if (found.database, found.schema, found.name) == (target, schema, name.name) and not isinstance(found, Function):
+            meets = found.kind == kind if kind in OWN_NAMES else found.kind not in OWN_NAMES
+            if meets and (found.database, found.schema, found.name) == (target, schema, name.name):
                 raise DuplicateObject(
                     f"{found.kind} `{name.name}` already exists",
                     position=name.position,

@@ -14,7 +14,9 @@ from engine.sql.expressions import Expr
 from engine.sql.statements import Format, WatermarkDefinition
 from engine.sql.types import VARCHAR, SqlType, list_of, struct_of
 
-ObjectKind = Literal["table", "source", "materialized view", "view", "sink", "subscription", "function", "index", "system"]
+ObjectKind = Literal[
+    "table", "source", "materialized view", "view", "sink", "subscription", "function", "index", "system", "secret", "connection"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,3 +228,19 @@ class Index(CatalogObject):
     kind: ObjectKind = "index"
     relation: int = 0
     columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Secret(CatalogObject):
+    """A value that options refer to by `SECRET name`; it lies in the data folder as it is, and no answer shows it."""
+
+    kind: ObjectKind = "secret"
+    value: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Connection(CatalogObject):
+    """Options that sources and sinks share by `connection = name`; secrets among them are not filled in yet."""
+
+    kind: ObjectKind = "connection"
+    options: Mapping[str, str] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import re
 from engine.catalog.objects import Input
 from engine.sql.expressions import Literal
 from engine.sql.parser import parse
+from engine.sql.parser.clauses import SECRET_MARK
 from engine.sql.parser.keywords import RESERVED
 from engine.sql.parser.tokens import tokenize
 
@@ -48,10 +49,17 @@ def definition(relation: Input) -> str:
     if relation.append_only and relation.kind == "table":
         text += " APPEND ONLY"
     if relation.options:
-        text += f" WITH ({', '.join(f'{k} = {_literal(v)}' for k, v in relation.options.items())})"
+        text += f" WITH ({', '.join(f'{k} = {_option(k, v)}' for k, v in relation.options.items())})"
     if relation.format is not None:
         text += f" FORMAT {relation.format.format} ENCODE {relation.format.encode}"
     return text
+
+
+def _option(name: str, value: str) -> str:
+    """As it was written: a secret and a connection by name."""
+    if value.startswith(SECRET_MARK):
+        return f"SECRET {value.removeprefix(SECRET_MARK)}"
+    return value if name == "connection" else _literal(value)
 
 
 def _literal(text: str) -> str:

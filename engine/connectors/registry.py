@@ -40,6 +40,9 @@ SINKS: Mapping[str, Callable[[uuid.UUID, Mapping[str, str], Fields, Sequence[str
     "kafka": lambda sink_id, options, fields, key, shape: KafkaSink(sink_id, options, fields, key, shape),
 }
 
+# Options about the job, not the connector: rates and decoupling are for the actors of a cluster, `snapshot` and a rate of 0
+# are read by the runtime.
+_JOB_OPTIONS = ("backfill_rate_limit", "sink_rate_limit", "source_rate_limit", "dml_rate_limit", "sink_decouple", "snapshot")
 
 # The options of each encoding of FORMAT PLAIN that sources know.
 _ENCODING_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -60,6 +63,7 @@ def build_source(options: Mapping[str, str], shape: Format | None = None, fields
         SqlError: the connector, an option or its value is unknown, missing or not supported.
     """
     _read_encoding(shape)
+    options = {name: value for name, value in options.items() if name not in _JOB_OPTIONS}
     if gives_columns(options):
         return _pick(TYPED_SOURCES, options, "source")(options, fields)
     return _pick(SOURCES, options, "source", also=TYPED_SOURCES)(options)
@@ -98,6 +102,7 @@ def build_sink(
     Raises:
         SqlError: the connector, an option or its value is unknown, missing or not supported.
     """
+    options = {name: value for name, value in options.items() if name not in _JOB_OPTIONS}
     return _pick(SINKS, options, "sink")(sink_id, options, fields, primary_key, shape)
 
 

@@ -32,13 +32,16 @@ from engine.sql.expressions import Column, Expr, Literal, render
 from engine.sql.parser import parse, parse_query
 from engine.sql.statements import (
     Alter,
+    CancelJobs,
     CloseCursor,
     Copy,
+    CreateConnection,
     CreateDatabase,
     CreateFunction,
     CreateIndex,
     CreateMaterializedView,
     CreateSchema,
+    CreateSecret,
     CreateSink,
     CreateSource,
     CreateSubscription,
@@ -53,6 +56,7 @@ from engine.sql.statements import (
     Fetch,
     Flush,
     Insert,
+    Kill,
     ObjectName,
     QueryStatement,
     SetVariable,
@@ -107,6 +111,8 @@ class EngineSession:
             fields = bind_write(statement, environment).returning
         elif isinstance(statement, (Show, Describe, ShowCreate)):
             fields = (await self._show(statement))[0]
+        elif isinstance(statement, CancelJobs):
+            fields = (Field("Id", VARCHAR),)
         elif isinstance(statement, Explain):
             fields = (Field("QUERY PLAN", VARCHAR),)
         elif isinstance(statement, Copy):
@@ -227,6 +233,9 @@ class EngineSession:
             found: list[Function] = catalog.find_functions(statement.name.name, self._database)
             return any([t for _, t in f.arguments] == types for f in found)
         database, schema = catalog.place(statement.name, self._database)
+        if isinstance(statement, (CreateSecret, CreateConnection)):
+            kind = "secret" if isinstance(statement, CreateSecret) else "connection"
+            return catalog.find_own(kind, ObjectName(statement.name.name, schema, database), self._database) is not None
         return catalog.find(ObjectName(statement.name.name, schema, database), self._database) is not None
 
     async def _create_schema(self, statement: CreateSchema, environment: Environment) -> Result:
@@ -344,6 +353,18 @@ class EngineSession:
         notices = () if done else (f"nothing to alter in `{statement.name}`, skipping",)
         return self._done("ALTER_" + statement.kind.upper().replace(" ", "_"), notices)
 
+    async def _cancel_jobs(self, statement: CancelJobs, environment: Environment) -> Result:
+        """A CREATE answers when its job runs; so no job is ever in progress, and none is cancelled."""
+        del statement, environment
+        table = pa.table([pa.array([], pa.string())], names=["c0"])
+        return Result("CANCEL_COMMAND", (Field("Id", VARCHAR),), table, transaction_status=self._status)
+
+    async def _kill(self, statement: Kill, environment: Environment) -> Result:
+        del environment
+        raise SqlError(
+            f"process `{statement.process}` does not exist", sqlstate="42704", fix="SHOW PROCESSLIST lists them; cancel queries by the driver."
+        )  # fmt: skip
+
     async def _utility(self, statement: Utility, environment: Environment) -> Result:
         del environment
         return self._done(statement.what.upper().replace(" ", "_"))
@@ -427,6 +448,8 @@ _HANDLERS: dict[type[Statement], _Handler] = {
             CreateSubscription,
             CreateFunction,
             CreateIndex,
+            CreateSecret,
+            CreateConnection,
         ),
         EngineSession._create,
     ),
@@ -437,6 +460,8 @@ _HANDLERS: dict[type[Statement], _Handler] = {
     Copy: EngineSession._copy_out,
     Flush: EngineSession._flush,
     Wait: EngineSession._flush,
+    CancelJobs: EngineSession._cancel_jobs,
+    Kill: EngineSession._kill,
     Show: EngineSession._show_rows,
     ShowCreate: EngineSession._show_rows,
     Describe: EngineSession._show_rows,

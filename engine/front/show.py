@@ -5,16 +5,18 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 
-from engine.catalog.objects import Function, Index, Relation, View
+from engine.catalog.objects import CatalogObject, Connection, Function, Index, Relation, Secret, Sink, View
 from engine.front.cursors import QueryCursor, SubscriptionCursor
 from engine.front.live import state_names
 from engine.front.variables import Variables
+from engine.runtime.ddl import sink_fields
 from engine.runtime.engine import Engine
 from engine.session import Field
 from engine.sql.binder import bind_query
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import SqlError
 from engine.sql.parser import parse_query
+from engine.sql.parser.clauses import SECRET_MARK
 from engine.sql.statements import Describe, Show, ShowCreate
 from engine.sql.types import VARCHAR
 
@@ -40,14 +42,15 @@ def show(
     """Columns and rows of the answer; all are text."""
     database = environment.database
     if isinstance(statement, ShowCreate):
-        found = environment.catalog.must_find(statement.name, database)
+        found = _to_show(statement, environment)
         return _named("Name", "Create Sql"), [(f"{found.schema}.{found.name}", found.sql)]
     if isinstance(statement, Describe):
-        fields, described = _columns(statement, environment)
+        fields, described = _columns(statement, engine, environment)
         return fields, described + _about(statement, environment)
     if statement.what == "columns":
         assert statement.name is not None
-        return _columns(Describe(statement.text, statement.name), environment)
+        fields, rows = _columns(Describe(statement.text, statement.name), engine, environment)
+        return fields, [row for row in rows if _like(str(row[0]), statement.like)]
     if statement.what == "indexes":
         return _indexes(statement, environment)
     if statement.what in _TITLES:
@@ -65,7 +68,7 @@ def show(
         return _named("Name"), [(name,) for name in sorted(engine.catalog.databases)]
     if statement.what == "functions":
         functions = [o for o in engine.catalog.in_database(database) if isinstance(o, Function)]
-        rows: Rows = [
+        rows = [
             (f.name, ", ".join(t.sql for _, t in f.arguments), f.returns.sql, f.language, f.server) for f in functions
         ]
         return _named("Name", "Arguments", "Return Type", "Language", "Link"), rows
@@ -74,6 +77,21 @@ def show(
     if statement.what in ("all", "parameters"):
         return _named("Name", "Setting", "Description"), [(name, value, "") for name, value in variables.all()]
     return _named(_title(statement.what)), [(variables.get(statement.what),)]
+
+
+def _to_show(statement: ShowCreate, environment: Environment) -> CatalogObject:
+    """What SHOW CREATE names; a secret has nothing to show."""
+    catalog, database = environment.catalog, environment.database
+    if statement.kind == "function":
+        found = catalog.find_functions(statement.name.name, database, statement.name.schema)
+        if not found:
+            raise SqlError(f"function `{statement.name}` does not exist", position=statement.name.position, sqlstate="42883")
+        return found[0]
+    if statement.kind == "secret":
+        raise SqlError(
+            "a secret cannot be shown", position=statement.name.position, sqlstate="0A000", fix="SHOW SECRETS lists the names."
+        )
+    return catalog.must_find(statement.name, database, (statement.kind,))
 
 
 def _indexes(statement: Show, environment: Environment) -> tuple[tuple[Field, ...], Rows]:
@@ -96,12 +114,26 @@ def _others(what: str, engine: Engine, environment: Environment) -> Rows:
         return [("1", "127.0.0.1", "WORKER_TYPE_ALL", "RUNNING", str(engine.settings.threads))]
     if what == "processlist":
         return [("1", environment.constants.get("current_user", "root"), environment.database, "SHOW PROCESSLIST")]
+    if what == "secrets":
+        return [(o.name,) for o in environment.catalog.in_database(environment.database) if isinstance(o, Secret)]
+    if what == "connections":
+        found = [o for o in environment.catalog.in_database(environment.database) if isinstance(o, Connection)]
+        return [(o.name, o.options["type"], _shown_options(o)) for o in found]
     if what == "internal tables":
         names = (
             name for job in engine.jobs.values() if job.object.database == environment.database for name in state_names(job)
         )
         return sorted((name.removeprefix("hr."),) for name, _ in names)
     return []
+
+
+def _shown_options(connection: Connection) -> str:
+    """The options as written, secrets by name."""
+    return ", ".join(
+        f"{key} = SECRET {value.removeprefix(SECRET_MARK)}" if value.startswith(SECRET_MARK) else f"{key} = '{value}'"
+        for key, value in connection.options.items()
+        if key != "type"
+    )
 
 
 def _about(statement: Describe, environment: Environment) -> Rows:
@@ -135,12 +167,15 @@ def show_cursors(
     return _named(*names, "Subscription", "State", "Idle Duration"), rows
 
 
-def _columns(statement: Describe, environment: Environment) -> tuple[tuple[Field, ...], Rows]:
+def _columns(statement: Describe, engine: Engine, environment: Environment) -> tuple[tuple[Field, ...], Rows]:
     found = environment.catalog.must_find(statement.name, environment.database)
     fields = _named("Name", "Type", "Is Hidden", "Description")
     if isinstance(found, View):
         bound = bind_query(parse_query(f'SELECT * FROM "{found.schema}"."{found.name}"'), environment)
         return fields, [(c.name, c.type.sql, "false", None) for c in bound.columns]
+    if isinstance(found, Sink):
+        sent = sink_fields(found, engine.jobs[found.id], engine.catalog.pinned(found.pins))
+        return fields, [(name, type_.sql, "false", None) for name, type_ in sent]
     if not isinstance(found, Relation):
         raise SqlError(
             f"`{found.name}` is a {found.kind}, it has no columns", position=statement.name.position, sqlstate="42809"

@@ -22,24 +22,41 @@ REPORTED = {
 }
 """Announced to the client at start-up and when they change; keys as PostgreSQL spells them."""
 
+_JOBS = ("table", "sink", "index", "source", "materialized_view", "backfill")
 _DEFAULTS = {
     **{name.lower(): value for name, value in REPORTED.items()},
     "rw_implicit_flush": "false", "create_compaction_group_for_mv": "false", "query_mode": "auto", "extra_float_digits": "1",
     "search_path": '"$user", public', "visibility_mode": "default", "transaction_isolation": "read committed", "query_epoch": "0",
-    "streaming_parallelism": "default", "rw_streaming_enable_delta_join": "false", "rw_streaming_enable_bushy_join": "true",
-    "rw_enable_two_phase_agg": "true", "rw_force_two_phase_agg": "false", "rw_enable_share_plan": "true", "sink_decouple": "default",
-    "rw_batch_enable_sort_agg": "true", "rw_batch_enable_lookup_join": "true", "rw_enable_join_ordering": "true",
+    "streaming_parallelism": "default", "streaming_parallelism_strategy": "default", "streaming_max_parallelism": "256",
+    **{f"streaming_parallelism_for_{job}": "default" for job in _JOBS},
+    **{f"streaming_parallelism_strategy_for_{job}": "default" for job in _JOBS},
+    "rw_streaming_enable_delta_join": "false", "rw_streaming_enable_bushy_join": "true", "rw_enable_two_phase_agg": "true",
+    "rw_force_two_phase_agg": "false", "rw_force_split_distinct_agg": "false", "rw_enable_share_plan": "true",
+    "rw_enable_join_ordering": "true", "rw_batch_enable_sort_agg": "true", "rw_batch_enable_lookup_join": "true",
+    "batch_enable_distributed_dml": "false", "batch_expr_strict_mode": "false", "batch_parallelism": "default",
+    "batch_hnsw_ef_search": "40", "max_split_range_gap": "8", "enable_multi_table_filter_pushdown": "true",
+    "enable_index_selection": "true", "enable_mv_selection": "false", "enable_locality_backfill": "false",
+    "streaming_use_arrangement_backfill": "true", "streaming_use_snapshot_backfill": "false", "streaming_use_shared_source": "true",
+    "streaming_allow_jsonb_in_stream_key": "false", "streaming_enable_materialized_expressions": "true",
+    "streaming_enable_unaligned_join": "false", "streaming_separate_consecutive_join": "false", "streaming_separate_sink": "false",
+    "streaming_force_filter_inside_join": "false", "streaming_join_encoding": "default", "streaming_asof_join_use_cache": "false",
+    "streaming_unsafe_allow_unmaterialized_impure_expr": "false", "streaming_unsafe_allow_upsert_sink_pk_mismatch": "false",
+    "rw_streaming_over_window_cache_policy": "full", "streaming_now_progress_ratio": "default",
+    "streaming_sync_log_store_pause_duration_ms": "64", "streaming_sync_log_store_buffer_size": "2048",
+    "streaming_rate_limit": "-1", "backfill_rate_limit": "default", "source_rate_limit": "default", "sink_rate_limit": "default",
+    "dml_rate_limit": "default", "sink_decouple": "default", "background_ddl": "false", "dml_wait_persistence": "false",
+    "upsert_dml": "false", "disable_purify_definition": "false", "slow_ddl_notification_period_secs": "30",
+    "cdc_source_wait_streaming_start_timeout": "30", "license_key": "",
     "synchronize_seqscans": "false", "statement_timeout": "0", "lock_timeout": "0", "client_min_messages": "notice",
-    "bytea_output": "hex", "streaming_rate_limit": "-1", "backfill_rate_limit": "default", "source_rate_limit": "default",
-    "background_ddl": "false", "streaming_use_shared_source": "true", "streaming_enable_unaligned_join": "false",
-    "rw_streaming_over_window_cache_policy": "full", "batch_parallelism": "default", "row_security": "true",
-    "idle_in_transaction_session_timeout": "60000", "default_transaction_read_only": "off", "cdc_source_wait_streaming_start_timeout": "30",
+    "bytea_output": "hex", "row_security": "true", "idle_in_transaction_session_timeout": "60000",
+    "default_transaction_read_only": "off", "default_transaction_isolation": "read committed", "server_version_num": "130014",
     "headrace.max_future_skew": "", "headrace.required_columns": "",
 }  # fmt: skip
 _ALIASES = {
     "implicit_flush": "rw_implicit_flush",
     "time zone": "timezone",
     "transaction isolation level": "transaction_isolation",
+    "streaming_enable_arrangement_backfill": "streaming_use_arrangement_backfill",
 }
 _BOOLEANS = {"rw_implicit_flush", "background_ddl"}
 
@@ -103,6 +120,8 @@ class Variables:
 
     def _key(self, name: str) -> str:
         key = _ALIASES.get(name.lower(), name.lower())
+        if key not in self._values:  # most names are known with and without this prefix
+            key = key.removeprefix("rw_") if key.startswith("rw_") else f"rw_{key}"
         if key not in self._values:
             raise UndefinedObject(f"unrecognized configuration parameter `{name}`", fix="`SHOW ALL` lists the known ones.")
         return key

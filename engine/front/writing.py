@@ -308,13 +308,20 @@ def _where(where: exp.Expr | None, table: Input, environment: Environment) -> st
 
 def table_of_query(statement: CreateTable, bound: BoundQuery) -> CreateTable:
     """The plain CREATE TABLE that `CREATE TABLE ... AS query` begins with."""
-    columns = tuple(ColumnDefinition(c.name, c.type) for c in bound.columns)
-    if statement.columns:
+    if any(c.type != UNKNOWN or c.generated is not None for c in statement.columns):
         raise UnsupportedQuery(
-            "CREATE TABLE ... AS with a column list is not supported",
+            "CREATE TABLE ... AS takes the types of its columns from the query",
             position=statement.name.position,
-            fix="Name the columns in the query: `SELECT a AS b`.",
+            fix="Name the columns only, and cast in the query.",
         )
+    if len(statement.columns) > len(bound.columns):
+        raise SqlError(
+            f"{len(statement.columns)} column names for {len(bound.columns)} columns",
+            position=statement.name.position,
+            sqlstate="42601",
+        )
+    names = [c.name for c in statement.columns] + [c.name for c in bound.columns[len(statement.columns) :]]
+    columns = tuple(ColumnDefinition(name, c.type) for name, c in zip(names, bound.columns, strict=True))
     listed = ", ".join(f"{quote_name(c.name)} {c.type.sql}" for c in columns)
     modes = " APPEND ONLY" if statement.append_only else ""
     text = f"CREATE TABLE {'.'.join(quote_name(part) for part in str(statement.name).split('.'))} ({listed}){modes}"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from engine.catalog.catalog import Catalog
-from engine.catalog.objects import CatalogObject, Function, Input, Pins, Relation, Shape
-from engine.catalog.text import with_name
+from engine.catalog.catalog import OWN_NAMES, Catalog
+from engine.catalog.objects import CatalogObject, Function, Input, Pins, Relation, Secret, Shape
+from engine.catalog.text import quote_name, with_name
 from engine.connectors.registry import gives_columns
 from engine.runtime import ddl
 from engine.runtime.alterations import Alteration, apply, with_alteration
-from engine.runtime.builder import Built, Place, build
+from engine.runtime.builder import RATE_LIMIT, Built, Place, build
 from engine.runtime.engine import Engine
 from engine.runtime.jobs import Job
 from engine.sql.errors import DependentObjects, DuplicateObject, SqlError, UndefinedColumn, UndefinedObject, UnsupportedQuery
@@ -35,8 +35,12 @@ def alter(engine: Engine, statement: Alter, database: str, path: tuple[str, ...]
         SqlError: refused; nothing has changed.
     """
     if statement.action in ("set", "set system", "owner"):
-        if statement.kind not in ("database", "schema", "user", "function") and statement.action != "set system":
-            return _find(engine, statement, database, path) is not None
+        _check_settings(statement)
+        if statement.kind not in ("database", "schema", "user", "fragment") and statement.action != "set system":
+            found = _find(engine, statement, database, path)
+            if isinstance(found, Input) and RATE_LIMIT in statement.options:
+                _set_rate_limit(engine, found, statement.options[RATE_LIMIT])
+            return found is not None
         return True  # parallelism, rate limits and owners have no meaning in one process with one user
     if statement.kind in ("schema", "database"):
         return _rename_place(engine, statement, database)
@@ -66,9 +70,28 @@ def _find(engine: Engine, statement: Alter, database: str, path: tuple[str, ...]
             sqlstate="42725" if functions else "42883",
             fix="See SHOW FUNCTIONS.",
         )
-    if statement.if_exists and catalog.find(statement.name, database) is None:
+    own = statement.kind in OWN_NAMES
+    found = catalog.find_own(statement.kind, statement.name, database) if own else catalog.find(statement.name, database)
+    if statement.if_exists and found is None:
         return None
     return catalog.must_find(statement.name, database, (statement.kind,))
+
+
+_SETTINGS: Final = (
+    "parallelism", "backfill_parallelism", "source_rate_limit", "backfill_rate_limit", "sink_rate_limit", "dml_rate_limit",
+    "streaming_enable_unaligned_join", "resource_group", "config", "barrier_interval_ms", "checkpoint_frequency",
+)  # fmt: skip
+
+
+def _check_settings(statement: Alter) -> None:
+    """How a job is spread over a cluster means nothing in one process; other settings would, and are refused."""
+    for name in statement.options if statement.action == "set" else ():
+        if name.lower() not in _SETTINGS and "." not in name:
+            raise UnsupportedQuery(
+                f"`{name}` of a {statement.kind} cannot be set",
+                position=statement.name.position,
+                fix=f"Known: {', '.join(_SETTINGS)}.",
+            )
 
 
 # Names and places
@@ -119,7 +142,7 @@ def _set_schema(engine: Engine, statement: Alter, found: CatalogObject, _path: t
 
 def _check_free(catalog: Catalog, found: CatalogObject, schema: str, statement: Alter) -> None:
     assert statement.new_name is not None
-    if isinstance(found, Function):
+    if found.kind in OWN_NAMES:
         return
     taken = replace(catalog, trace=None, path=()).find(ObjectName(statement.new_name, schema), found.database)
     if taken is not None:
@@ -207,6 +230,37 @@ def _rename_place(engine: Engine, statement: Alter, database: str) -> bool:
         engine.catalog = replace(catalog, databases=renamed)
         moved = [(o, replace(o, database=new)) for o in catalog.in_database(old)]
     _store_all(engine, moved)
+    return True
+
+
+def _set_rate_limit(engine: Engine, found: Input, limit: str) -> None:
+    """0 stops reading; anything else, reading as fast as it goes."""
+    ((facts,),) = engine.store.writer.execute("SELECT facts FROM hr.catalog WHERE id = ?", [found.id]).fetchall()
+    settings, pins = ddl.read_facts(facts)
+    text = ddl.write_facts({**settings, RATE_LIMIT: limit}, pins)
+
+    def write() -> None:
+        engine.store.writer.execute("UPDATE hr.catalog SET facts = ? WHERE id = ?", [text, found.id])
+
+    _in_transaction(engine, write)
+    changed = replace(found, options={**found.options, RATE_LIMIT: limit})
+    engine.catalog = engine.catalog.with_objects([changed])
+    _tell(engine, changed)
+    engine.wake()
+
+
+def _new_secret(engine: Engine, statement: Alter, found: CatalogObject, _path: tuple[str, ...]) -> bool:
+    """The new value is read when a connector starts the next time."""
+    assert isinstance(found, Secret)
+    assert statement.new_name is not None
+    quoted = statement.new_name.replace("'", "''")
+    text = f"CREATE SECRET {quote_name(found.name)} WITH (backend = 'meta') AS '{quoted}'"
+
+    def write() -> None:
+        engine.store.writer.execute("UPDATE hr.catalog SET sql = ? WHERE id = ?", [text, found.id])
+
+    _in_transaction(engine, write)
+    engine.catalog = engine.catalog.with_objects([replace(found, value=statement.new_name, sql=text)])
     return True
 
 
@@ -407,6 +461,7 @@ _Action = Callable[[Engine, Alter, CatalogObject, tuple[str, ...]], bool]
 _ACTIONS: Final[dict[str, _Action]] = {
     "rename": _rename,
     "swap": _swap,
+    "secret": _new_secret,
     "set schema": _set_schema,
     "add column": _add_column,
     "drop column": _drop_column,

@@ -15,20 +15,24 @@ from engine.catalog.catalog import Catalog
 from engine.catalog.objects import (
     CatalogObject,
     ColumnInfo,
+    Connection,
     Function,
     Index,
     Input,
     MaterializedView,
     Relation,
+    Secret,
     Sink,
     Subscription,
     View,
 )
+from engine.catalog.text import quote_name
 from engine.operators.base import Operator
 from engine.operators.leaf import RelationLeaf
 from engine.plan.stream import compile_stream, name_states
 from engine.python_udfs.create import python_function
 from engine.runtime.alterations import altered
+from engine.runtime.options import OptionReader
 from engine.runtime.table_changes import add_generated
 from engine.sql.binder import bind_query
 from engine.sql.binder.expression import ExpressionBinder
@@ -36,11 +40,14 @@ from engine.sql.binder.scope import Environment, Scope, ScopeColumn
 from engine.sql.binder.sql_functions import inline_call
 from engine.sql.errors import InvalidDefinition, InvalidParameter, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery
 from engine.sql.expressions import Column, Expr, Literal
+from engine.sql.parser import parse_query
 from engine.sql.statements import (
     ColumnDefinition,
+    CreateConnection,
     CreateFunction,
     CreateIndex,
     CreateMaterializedView,
+    CreateSecret,
     CreateSink,
     CreateSource,
     CreateSubscription,
@@ -57,6 +64,8 @@ _INCLUDE_TYPES: dict[str, SqlType] = {
     "key": BYTEA, "timestamp": TIMESTAMPTZ, "partition": VARCHAR, "offset": VARCHAR, "payload": JSONB,
     "header": list_of(struct_of(("key", VARCHAR), ("value", BYTEA))),
 }  # fmt: skip
+RATE_LIMIT = "source_rate_limit"
+"""An option that ALTER changes; the fact of that name is what was set last."""
 _RETENTION_DEFAULT_SECONDS = 86_400.0
 
 
@@ -113,6 +122,10 @@ def build(statement: Statement, place: Place, catalog: Catalog, facts: Mapping[s
         return _function(statement, place, catalog)
     if isinstance(statement, CreateIndex):
         return _index(statement, place, catalog)
+    if isinstance(statement, CreateSecret):
+        return _secret(statement, place)
+    if isinstance(statement, CreateConnection):
+        return _connection(statement, place, catalog)
     raise UnsupportedQuery(f"`{type(statement).__name__}` is not supported yet")
 
 
@@ -128,6 +141,9 @@ def scope_of(relation: Relation) -> Scope:
 def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
     is_table = isinstance(statement, CreateTable)
     connector = "connector" in statement.options
+    reader = OptionReader(catalog, place.database)
+    options, shape = reader.read(statement.options), reader.read_format(statement.format)
+    options |= {name: facts[name] for name in (RATE_LIMIT,) if name in facts}
     if not is_table and not connector:
         raise InvalidParameter(
             "a source needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', topic = ..., ...)`."
@@ -165,13 +181,13 @@ def _input(statement: CreateTable | CreateSource, place: Place, catalog: Catalog
     if watermark is not None and position is None:
         raise UndefinedColumn(f"watermark column `{watermark.column}` does not exist")
     result = Input(
-        place.id, place.database, place.schema, place.name, statement.text, (), "table" if is_table else "source",
+        place.id, place.database, place.schema, place.name, statement.text, tuple(reader.used), "table" if is_table else "source",
         tuple(columns), key, append_only, (position,) if position is not None else (),
         primary_key, on_conflict, watermark, tuple(include), dict(statement.options), statement.format,
         {k: v for k, v in facts.items() if k in ("max_future_skew_us", "required_columns")},
         _version(statement, columns, primary_key, on_conflict),
     )  # fmt: skip
-    result = altered(result, facts, catalog)
+    result = replace(altered(result, facts, catalog), options=options, format=shape)
     expression = _watermark_expression(result, catalog) if watermark is not None else None
     return Built(result, None, expression, facts)
 
@@ -207,9 +223,9 @@ def _version(
     for name in names:
         if name not in positions:
             raise UndefinedColumn(f"version column `{name}` does not exist", fix=f"Known: {', '.join(positions)}.")
-    if names and (not primary_key or on_conflict != "overwrite"):
+    if names and (not primary_key or on_conflict == "ignore"):
         raise InvalidDefinition(
-            "WITH VERSION COLUMN needs a PRIMARY KEY and ON CONFLICT OVERWRITE", sqlstate="0A000", fix="Leave the other behaviour out."
+            "WITH VERSION COLUMN needs a PRIMARY KEY whose conflicts are not ignored", sqlstate="0A000", fix="Write ON CONFLICT OVERWRITE."
         )  # fmt: skip
     return tuple(positions[name] for name in names)
 
@@ -297,13 +313,15 @@ def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[
         return _sink_into(statement, statement.into, place, catalog, facts)
     if "connector" not in statement.options:
         raise InvalidParameter("a sink needs `connector` in WITH", fix="For example `WITH (connector = 'kafka', ...)`.")
+    reader = OptionReader(catalog, place.database)
+    options, shape = reader.read(statement.options), reader.read_format(statement.format)
     root, uses = _job_root(statement, place, catalog)
-    relation = uses[0] if statement.source is not None else 0
+    relation = uses[0] if statement.source is not None and isinstance(catalog.get(uses[0]), Relation) else 0
     facts = {"uuid": str(uuid.uuid4()), **facts}
     _check_sink_type(statement, root)
     sink = Sink(
-        place.id, place.database, place.schema, place.name, statement.text, uses, "sink", relation, facts["uuid"],
-        dict(statement.options), statement.format,
+        place.id, place.database, place.schema, place.name, statement.text, (*uses, *reader.used), "sink", relation, facts["uuid"],
+        options, shape,
     )  # fmt: skip
     return Built(sink, root, facts=facts)
 
@@ -379,11 +397,14 @@ def _job_root(statement: CreateSink, place: Place, catalog: Catalog) -> tuple[Op
     if statement.query is not None:
         environment = table_environment(catalog, place.database)
         bound = bind_query(statement.query, environment)
-        root = compile_stream(bound.node, catalog)
+        root = compile_stream(bound.node, catalog, emit_on_window_close=statement.emit_on_window_close)
         name_states(root, f"hr.s{place.id}")
         return root, tuple(environment.used)
     assert statement.source is not None
     found = catalog.must_find(statement.source, place.database)
+    if isinstance(found, View):
+        everything = parse_query(f"SELECT * FROM {quote_name(found.schema)}.{quote_name(found.name)}")
+        return _job_root(replace(statement, source=None, query=everything), place, catalog)
     if not isinstance(found, Relation) or found.kind == "system":
         raise SqlError(
             f"`{found.name}` is a {found.kind}, a sink cannot read from it",
@@ -477,3 +498,32 @@ def _index(statement: CreateIndex, place: Place, catalog: Catalog) -> Built:
         place.id, place.database, place.schema, place.name, statement.text, (found.id,), "index", found.id, tuple(names)
     )
     return Built(index)
+
+
+def _secret(statement: CreateSecret, place: Place) -> Built:
+    backend = statement.options.get("backend", "meta")
+    if backend != "meta":
+        raise UnsupportedQuery(
+            f"secrets in `{backend}` are not supported",
+            position=statement.name.position,
+            fix="Write `WITH (backend = 'meta')`.",
+        )
+    return Built(
+        Secret(place.id, place.database, place.schema, place.name, statement.text, (), "secret", value=statement.value)
+    )
+
+
+def _connection(statement: CreateConnection, place: Place, catalog: Catalog) -> Built:
+    kind = statement.options.get("type", "").lower()
+    if kind not in ("kafka", "iceberg", "schema_registry"):
+        raise InvalidParameter(
+            f"a connection of type `{kind}` is not supported",
+            position=statement.name.position,
+            fix="`type` is one of 'kafka', 'iceberg' and 'schema_registry'.",
+        )
+    reader = OptionReader(catalog, place.database)
+    reader.read(statement.options)
+    connection = Connection(
+        place.id, place.database, place.schema, place.name, statement.text, tuple(reader.used), "connection", options=dict(statement.options)
+    )  # fmt: skip
+    return Built(connection)

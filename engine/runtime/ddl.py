@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from core.errors import UnavailableError
-from engine.catalog.catalog import Catalog
+from engine.catalog.catalog import OWN_NAMES, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
@@ -23,8 +23,17 @@ from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput, source_fields
 from engine.runtime.jobs import Job
 from engine.sql.errors import DependentObjects, DuplicateObject, SqlError
-from engine.sql.parser import parse
-from engine.sql.statements import CreateFunction, CreateSource, CreateTable, Drop, ObjectName, Statement
+from engine.sql.parser import parse, parse_query
+from engine.sql.statements import (
+    CreateConnection,
+    CreateFunction,
+    CreateSecret,
+    CreateSource,
+    CreateTable,
+    Drop,
+    ObjectName,
+    Statement,
+)
 from engine.sql.types import SqlType
 
 logger = logging.getLogger(__name__)
@@ -61,7 +70,8 @@ def create(
     if isinstance(statement, CreateFunction):
         _check_function_free(statement, catalog, target, schema)
     else:
-        catalog.check_free(name, database)
+        kinds = {CreateSecret: "secret", CreateConnection: "connection"}
+        catalog.check_free(name, database, kinds.get(type(statement), ""))
     place = Place(catalog.next_id(), target, schema, name.name)
     facts = dict(settings) if isinstance(statement, (CreateTable, CreateSource)) else {}
     built = pin(build(statement, place, catalog, facts), catalog)
@@ -110,7 +120,7 @@ def _attach(engine: Engine, built: Built) -> _Attached:
             return _Attached(connector=ConnectorInput(created, reader, built.watermark))
         return _Attached(table=TableInput(created, engine.take_row_ids, built.watermark))
     if isinstance(created, Sink) and job is not None and not created.into:
-        fields = _sink_fields(created, job, engine.catalog.pinned(created.pins))
+        fields = sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
         writer = build_sink(UUID(created.uuid), created.options, created.format, fields, key)
         return _Attached(
@@ -119,7 +129,8 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     return _Attached(job=job)
 
 
-def _sink_fields(sink: Sink, job: Job, catalog: Catalog) -> list[tuple[str, SqlType]]:
+def sink_fields(sink: Sink, job: Job, catalog: Catalog) -> list[tuple[str, SqlType]]:
+    """Names and types of what a sink sends."""
     if sink.relation:
         return [(c.name, c.type) for c in catalog.relation(sink.relation).visible]
     from engine.sql.binder import bind_query
@@ -128,8 +139,11 @@ def _sink_fields(sink: Sink, job: Job, catalog: Catalog) -> list[tuple[str, SqlT
 
     (statement,) = parse(sink.sql)
     assert isinstance(statement, CreateSink)
-    assert statement.query is not None
-    names = [c.name for c in bind_query(statement.query, Environment(catalog, sink.database)).columns]
+    query = statement.query
+    if query is None:  # FROM a view, which is read as the query that it is
+        assert statement.source is not None
+        query = parse_query(f"SELECT * FROM {statement.source}")
+    names = [c.name for c in bind_query(query, Environment(catalog, sink.database)).columns]
     return list(zip(names, job.root.types, strict=False))
 
 
@@ -361,7 +375,8 @@ def _find_to_drop(catalog: Catalog, statement: Drop, database: str) -> CatalogOb
             what = "is not unique" if functions else "does not exist"
             raise SqlError(f"function `{name.name}` {what}", position=name.position, sqlstate="42725" if functions else "42883")
         return functions[0]
-    if statement.if_exists and catalog.find(name, database) is None:
+    found = catalog.find_own(statement.kind, name, database) if statement.kind in OWN_NAMES else catalog.find(name, database)
+    if statement.if_exists and found is None:
         return None
     return catalog.must_find(name, database, (statement.kind,))
 

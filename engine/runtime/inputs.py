@@ -237,7 +237,7 @@ class ConnectorInput:
     def poll(self, max_rows: int) -> int:
         """Take the next records, up to `max_rows` with those that wait already; returns how many wait."""
         waiting = self._pending.num_rows if self._pending is not None else 0
-        if not self._started or waiting >= max_rows or (waiting and self._until is not None):
+        if not self._started or self.paused or waiting >= max_rows or (waiting and self._until is not None):
             return waiting
         try:
             taken = self.reader.take(max_rows - waiting)
@@ -250,6 +250,11 @@ class ConnectorInput:
         if taken is not None:
             self._pending = taken if self._pending is None else pa.concat_tables([self._pending, taken])
         return self._pending.num_rows if self._pending is not None else 0
+
+    @property
+    def paused(self) -> bool:
+        """A rate limit of 0 stops reading; other limits are for the actors of a cluster."""
+        return self._until is None and self.relation.options.get("source_rate_limit") == "0"
 
     @property
     def caught_up(self) -> bool:

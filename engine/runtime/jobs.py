@@ -88,6 +88,8 @@ class Job:
         """
         if isinstance(self.object, Subscription):
             return
+        if isinstance(self.object, Sink) and self.object.options.get("snapshot", "true").lower() == "false":
+            return
         for leaf in {leaf.relation: leaf for leaf in self.leaves}.values():
             delta = no_change()
             if leaf.relation in stored:

@@ -4,7 +4,7 @@
 |---|---|
 | OVERWRITE (default) | the last one stays; with VERSION COLUMN the last one of the greatest version |
 | DO NOTHING | the first one stays |
-| DO UPDATE IF NOT NULL | the last value of each column that is not NULL |
+| DO UPDATE IF NOT NULL | the last value of each column that is not NULL; with VERSION COLUMN of rows that are no older |
 
 A deletion frees the key. Source: RisingWave documentation, "CREATE TABLE".
 """
@@ -60,10 +60,23 @@ def _final(relation: Input, incoming: str, stored: str, names: str) -> str:
             f"c{i}" if i in relation.key else f"arg_max(c{i}, ord) FILTER (WHERE c{i} IS NOT NULL) AS c{i}"
             for i in range(len(relation.columns))
         )
-        return f"SELECT {values} FROM ({candidates}) AS k GROUP BY {key}"
+        kept = _not_older(relation, candidates, key) if relation.version else candidates
+        return f"SELECT {values} FROM ({kept}) AS k GROUP BY {key}"
     versions = "".join(f"c{p} DESC NULLS LAST, " for p in relation.version)
     order = "ord" if relation.on_conflict == "ignore" else f"{versions}ord DESC"
     return f"SELECT {names} FROM ({candidates}) AS k QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) = 1"
+
+
+def _not_older(relation: Input, candidates: str, key: str) -> str:
+    """Rows whose version is no smaller than those before; one that is NULL stops nothing and is stopped by nothing."""
+    version = ", ".join(f"c{p}" for p in relation.version)
+    known = " AND ".join(f"c{p} IS NOT NULL" for p in relation.version)
+    before = f"PARTITION BY {key} ORDER BY ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
+    newest = f"max(ROW({version})) FILTER (WHERE {known}) OVER ({before})"
+    return (
+        f"SELECT * EXCLUDE (newest) FROM (SELECT *, {newest} AS newest FROM ({candidates}) AS c) AS v"
+        f" WHERE newest IS NULL OR NOT ({known}) OR ROW({version}) >= newest"
+    )
 
 
 def _candidates(relation: Input, incoming: str, stored: str, names: str) -> str:

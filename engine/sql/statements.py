@@ -198,6 +198,15 @@ class CreateSecret(Statement):
 
 
 @dataclass(frozen=True)
+class CreateConnection(Statement):
+    """Options that sources and sinks share: `connection = name` among theirs."""
+
+    name: ObjectName
+    options: Mapping[str, str] = field(default_factory=dict)
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
 class CreateSchema(Statement):
     name: ObjectName
     if_not_exists: bool = False
@@ -211,7 +220,7 @@ class CreateDatabase(Statement):
 
 DropKind = Literal[
     "table", "source", "materialized view", "view", "index", "sink", "function", "aggregate", "subscription", "schema", "database",
-    "user", "connection", "secret",
+    "user", "connection", "secret", "fragment",
 ]  # fmt: skip
 
 
@@ -229,7 +238,7 @@ class Alter(Statement):
     """ALTER kind name action.
 
     `action` is one of `rename`, `rename column`, `add column`, `drop column`, `swap`, `set schema`, `owner`, `set`, `set system`,
-    `refresh schema`, `connector`, `drop connector`, `format`, `as`.
+    `refresh schema`, `connector`, `drop connector`, `format`, `as`, `secret`.
     """
 
     kind: DropKind
@@ -281,6 +290,20 @@ class Flush(Statement):
 @dataclass(frozen=True)
 class Wait(Statement):
     pass
+
+
+@dataclass(frozen=True)
+class CancelJobs(Statement):
+    """CANCEL JOBS id, ...; the answer lists those that were cancelled."""
+
+    jobs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kill(Statement):
+    """KILL process; the number that SHOW PROCESSLIST tells."""
+
+    process: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from engine.sql.types import SqlType
 _KINDS: Final[dict[str, DropKind]] = {
     "materialized view": "materialized view", "table": "table", "source": "source", "view": "view", "index": "index", "sink": "sink",
     "function": "function", "aggregate": "aggregate", "subscription": "subscription", "schema": "schema", "database": "database",
-    "user": "user", "connection": "connection", "secret": "secret",
+    "user": "user", "connection": "connection", "secret": "secret", "fragment": "fragment",
 }  # fmt: skip
 
 
@@ -63,12 +63,17 @@ def alter(stream: TokenStream) -> Statement:
     if stream.accept("system"):
         stream.expect("set")
         return _set(stream, Alter(text="", kind="database", name=_SYSTEM, action="set system"))
+    if stream.accept("default", "privileges"):
+        skip_rest(stream)
+        return Utility(text="", what="alter default privileges")
     kind = object_kind(stream)
     if_exists = clauses.if_exists(stream)
     statement = Alter(text="", kind=kind, name=stream.object_name(), action="", if_exists=if_exists)
     if kind in ("function", "aggregate") and stream.at_symbol("("):
         _signature(stream)
-    if kind == "user" and not stream.at("rename"):
+    if kind == "secret" and stream.at_any("with", "as"):
+        return _secret_value(stream, statement)
+    if kind == "user":
         skip_rest(stream)
         return Utility(text="", what="alter user")
     for words, read in _ACTIONS.items():
@@ -149,17 +154,41 @@ def _format(stream: TokenStream, statement: Alter) -> Alter:
 
 
 def _set(stream: TokenStream, statement: Alter) -> Alter:
-    """`SET PARALLELISM = 4`, `SET source_rate_limit TO 10`: a setting of the object."""
+    """`SET PARALLELISM = 4`, `SET source_rate_limit TO 10`, `SET CONFIG (key = value)`: a setting of the object."""
     action = statement.action or "set"
     name = stream.label().name
-    if not stream.accept("to") and not stream.accept_symbol("="):
+    if name == "config" and stream.at_symbol("("):
+        return replace(statement, action=action, options=clauses.options(stream))
+    if not stream.accept("to") and not stream.accept_symbol("=") and not stream.at("adaptive"):
         raise stream.error()
     if stream.current.kind not in ("word", "string", "number", "quoted"):
         raise stream.error()
-    value = stream.advance().value
-    if stream.accept("deferred"):
-        pass
+    first = stream.advance()
+    if stream.accept_symbol("("):  # BOUNDED(4), RATIO(0.5)
+        stream.advance()
+        stream.expect_symbol(")")
+    value = stream.slice(first) if first.kind == "word" else first.value
+    stream.accept("deferred")
     return replace(statement, action=action, options={name: value})
+
+
+def _reset(stream: TokenStream, statement: Alter) -> Alter:
+    """`RESET resource_group`, `RESET CONFIG (key, ...)`."""
+    name = stream.label().name
+    if name == "config":
+        stream.expect_symbol("(")
+        while not stream.at_symbol(")") and not stream.at_end:
+            stream.advance()
+        stream.expect_symbol(")")
+    stream.accept("deferred")
+    return replace(statement, action="set", options={name: "default"})
+
+
+def _secret_value(stream: TokenStream, statement: Alter) -> Alter:
+    """`ALTER SECRET name [WITH (backend = 'meta')] AS 'value'`; the text is kept as that of a CREATE."""
+    options = clauses.with_options(stream)
+    stream.expect("as")
+    return replace(statement, action="secret", options=options, new_name=stream.string())
 
 
 _SYSTEM: Final = ObjectName("system")
@@ -178,6 +207,7 @@ _ACTIONS: Final[dict[str, Callable[[TokenStream, Alter], Alter]]] = {
     "format": _format,
     "as": _as_query,
     "set": _set,
+    "reset": _reset,
 }
 
 

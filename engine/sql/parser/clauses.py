@@ -22,6 +22,10 @@ _SECONDS: Final = {
 }  # fmt: skip
 
 
+SECRET_MARK: Final = "\0secret:"  # noqa: S105  a mark, no password
+"""Begins the value of an option that is written as `SECRET name`; no literal can hold its first character."""
+
+
 def if_not_exists(stream: TokenStream) -> bool:
     return stream.accept("if", "not", "exists")
 
@@ -99,10 +103,13 @@ class TableElements:
 def table_elements(stream: TokenStream) -> TableElements:
     """`(column definitions, PRIMARY KEY (...), WATERMARK FOR ..., *)`, empty when no parenthesis is next."""
     elements = TableElements()
-    if not stream.accept_symbol("("):
+    if not stream.at_symbol("("):
         return elements
+    behind = stream.closing()
+    untyped = behind is not None and behind.kind == "word" and behind.value == "as"  # the query has the types
+    stream.advance()
     while not stream.at_symbol(")"):
-        _element(stream, elements)
+        _element(stream, elements, untyped)
         if not stream.accept_symbol(","):
             break
     stream.expect_symbol(")")
@@ -118,11 +125,14 @@ def table_elements(stream: TokenStream) -> TableElements:
     return elements
 
 
-def column_definition(stream: TokenStream) -> ColumnDefinition:
-    """`name type [NOT NULL] [PRIMARY KEY] [DEFAULT e] [AS e]`; a generated column may leave the type out: `UNKNOWN`."""
+def column_definition(stream: TokenStream, *, untyped: bool = False) -> ColumnDefinition:
+    """`name type [NOT NULL] [PRIMARY KEY] [DEFAULT e] [AS e]`; the type may be left out (`UNKNOWN`) where something else tells it: the
+    expression of a generated column, the query of CREATE TABLE AS.
+    """
     first = stream.current
     name = stream.name()
-    column = ColumnDefinition(name, UNKNOWN if stream.at("as") else sql_type(stream), position=first.position)
+    bare = untyped and (stream.at_symbol(",") or stream.at_symbol(")"))
+    column = ColumnDefinition(name, UNKNOWN if bare or stream.at("as") else sql_type(stream), position=first.position)
     while True:
         if stream.accept("constraint"):
             stream.name()
@@ -153,7 +163,7 @@ def duration_seconds(text: str, position: int) -> float:
     return total
 
 
-def _element(stream: TokenStream, elements: TableElements) -> None:
+def _element(stream: TokenStream, elements: TableElements, untyped: bool) -> None:
     if stream.accept_symbol("*"):
         elements.wildcard = True
         return
@@ -178,7 +188,7 @@ def _element(stream: TokenStream, elements: TableElements) -> None:
     elif stream.at_any("unique", "check", "foreign"):
         raise _constraint(stream)
     else:
-        elements.columns.append(column_definition(stream))
+        elements.columns.append(column_definition(stream, untyped=untyped))
 
 
 def _constraint(stream: TokenStream) -> Exception:
@@ -213,11 +223,12 @@ def _option_value(stream: TokenStream, key: str) -> str:
         return "-" + stream.advance().value
     if token.kind == "number" or stream.at_any("true", "false"):
         return stream.advance().value
-    if stream.at("secret"):
-        raise stream.unsupported(
-            f"option `{key}` takes its value from a secret, which the embedded engine has not got",
-            fix="Write the value as a string, filled in when the file is rendered.",
-        )
+    if stream.accept("secret"):
+        first = stream.current
+        stream.object_name()
+        name = stream.slice(first)
+        stream.accept("as", "file")
+        return SECRET_MARK + name
     if key == "connection" and stream.at_name():
         return str(stream.object_name())
     if key == "backfill_order" and stream.at_name():

@@ -12,6 +12,7 @@ from engine.sql.parser import clauses, queries
 from engine.sql.parser.expressions import expression
 from engine.sql.parser.stream import TokenStream
 from engine.sql.statements import (
+    CreateConnection,
     CreateDatabase,
     CreateIndex,
     CreateMaterializedView,
@@ -30,7 +31,6 @@ from engine.sql.statements import (
 OnConflict = Literal["overwrite", "ignore", "do update if not null"]
 
 _REFUSED: Final = {
-    "connection": "Write the connection's options into the WITH clause of the source or sink.",
     "sequence": "Use a column of type serial, or a key from the data.",
     "trigger": "Use a materialized view and a sink.",
     "type": "Use STRUCT<...> where the type is used.",
@@ -293,6 +293,8 @@ def _subscription(stream: TokenStream) -> Statement:
 
 def _schema(stream: TokenStream) -> Statement:
     if_not_exists = clauses.if_not_exists(stream)
+    if stream.accept("authorization"):  # the schema is called after its owner
+        return CreateSchema(text="", name=stream.object_name(), if_not_exists=if_not_exists)
     name = stream.object_name()
     if stream.accept("authorization"):
         stream.name()
@@ -321,6 +323,14 @@ def _secret(stream: TokenStream) -> Statement:
     return CreateSecret(text="", name=name, value=stream.string(), options=options, if_not_exists=if_not_exists)
 
 
+def _connection(stream: TokenStream) -> Statement:
+    if_not_exists = clauses.if_not_exists(stream)
+    name = stream.object_name()
+    if not stream.at("with"):
+        raise stream.error()
+    return CreateConnection(text="", name=name, options=clauses.with_options(stream), if_not_exists=if_not_exists)
+
+
 def _user(stream: TokenStream) -> Statement:
     stream.name()
     skip_rest(stream)
@@ -343,5 +353,6 @@ _CREATE: Final[dict[str, Callable[[TokenStream], Statement]]] = {
     "schema": _schema,
     "database": _database,
     "secret": _secret,
+    "connection": _connection,
     "user": _user,
 }

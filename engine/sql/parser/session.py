@@ -8,11 +8,13 @@ from engine.sql.parser import change, clauses, queries
 from engine.sql.parser.create import skip_rest
 from engine.sql.parser.stream import TokenStream
 from engine.sql.statements import (
+    CancelJobs,
     CloseCursor,
     DeclareCursor,
     DeclareSubscriptionCursor,
     Describe,
     Fetch,
+    Kill,
     SetVariable,
     Show,
     ShowCreate,
@@ -117,6 +119,30 @@ def _value(stream: TokenStream) -> str:
     if stream.current.kind in ("string", "number"):
         return stream.advance().value
     return stream.label().name
+
+
+# Jobs and processes
+
+
+def cancel_jobs(stream: TokenStream) -> Statement:
+    if not stream.accept("jobs"):
+        stream.expect("job")
+    jobs = [_whole_number(stream)]
+    while stream.accept_symbol(","):
+        jobs.append(_whole_number(stream))
+    return CancelJobs(text="", jobs=tuple(jobs))
+
+
+def kill(stream: TokenStream) -> Statement:
+    if stream.current.kind == "string":
+        return Kill(text="", process=stream.string())
+    return Kill(text="", process=str(_whole_number(stream)))
+
+
+def _whole_number(stream: TokenStream) -> int:
+    if stream.current.kind != "number" or not stream.current.value.isdigit():
+        raise stream.error()
+    return int(stream.advance().value)
 
 
 # Transactions
