@@ -68,9 +68,7 @@ def show(
         return _named("Name"), [(name,) for name in sorted(engine.catalog.databases)]
     if statement.what == "functions":
         functions = [o for o in engine.catalog.in_database(database) if isinstance(o, Function)]
-        rows = [
-            (f.name, ", ".join(t.sql for _, t in f.arguments), f.returns.sql, f.language, f.server) for f in functions
-        ]
+        rows = [(f.name, ", ".join(t.sql for _, t in f.arguments), f.returns.sql, f.language, f.server) for f in functions]
         return _named("Name", "Arguments", "Return Type", "Language", "Link"), rows
     if statement.what == "jobs":
         return _named("Id", "Statement", "Progress"), []
