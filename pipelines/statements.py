@@ -53,11 +53,23 @@ def split(rendered: Rendered) -> list[SqlStatement]:
     Raises:
         InvalidInputError: a literal or comment does not end, or a statement is not one that a pipeline folder may hold.
     """
+    return [_statement(rendered, group) for group in _groups(_tokens(rendered))]
+
+
+def pieces(rendered: Rendered) -> list[tuple[int, str]]:
+    """Cut any SQL at its semicolons: the offset and the text of each statement.
+
+    Raises:
+        InvalidInputError: a literal or comment does not end.
+    """
+    return [(g[0].start, rendered.text[g[0].start : g[-1].end + 1]) for g in _groups(_tokens(rendered))]
+
+
+def _tokens(rendered: Rendered) -> list[Token]:
     try:
-        tokens = sqlglot.tokenize(rendered.text, read="risingwave")
+        return sqlglot.tokenize(rendered.text, read="risingwave")
     except TokenError as error:
         raise InvalidInputError(f"this is no SQL: {error}", where=rendered.path) from error
-    return [_statement(rendered, group) for group in _groups(tokens)]
 
 
 def _groups(tokens: Sequence[Token]) -> Iterator[list[Token]]:

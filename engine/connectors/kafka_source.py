@@ -78,6 +78,7 @@ class KafkaSource:
         self._known: dict[int, int] = {}  # partition to the offset that is polled next
         self._ends: dict[int, int] = {}
         self._taken: dict[int, int] = {}
+        self._buffered: dict[int, int] = {}
         self._starts: dict[int, int] = {}
         self._looked = False  # whether the topic's partitions were ever listed
         self._failure: HeadraceError | None = None
@@ -109,6 +110,10 @@ class KafkaSource:
     def starts(self) -> Positions:
         """Where each partition began that `positions` did not name, once known: store it, or `latest` moves at a restart."""
         return dict(self._starts)
+
+    def buffered(self) -> Positions:
+        """Up to where each partition has been read into the buffer; all of it can be taken."""
+        return dict(self._buffered)
 
     def lag(self) -> Mapping[int, int]:
         """See `SourceReader.lag`; control records of transactions that end a partition are not counted."""
@@ -227,6 +232,7 @@ class KafkaSource:
             read = _next_positions(pa.Table.from_batches([batch]))
             self._known.update(read)
             self._buffer.put(batch)
+            self._buffered.update(read)
             for index, polled in read.items():
                 _, high = _watermarks(consumer.get_watermark_offsets(TopicPartition(self.topic, index), cached=True))
                 self._ends[index] = max(self._ends.get(index, 0), high, polled)
