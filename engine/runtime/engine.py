@@ -59,15 +59,23 @@ class Engine:
         settings: intervals and limits.
         clock: wall-clock time of barriers.
         failpoint: called with the name of each step that a crash may fall on; tests kill the process there.
+        flush_only: no epoch is cut but by FLUSH, and by statements that wait for one; for tests, whose epochs are theirs.
 
     Raises:
         HeadraceError: the folder cannot be opened.
     """
 
     def __init__(
-        self, data_dir: Path, settings: EngineSettings, clock: Clock, failpoint: Callable[[str], None] = nowhere
+        self,
+        data_dir: Path,
+        settings: EngineSettings,
+        clock: Clock,
+        failpoint: Callable[[str], None] = nowhere,
+        *,
+        flush_only: bool = False,
     ) -> None:
         self.failpoint = failpoint
+        self._flush_only = flush_only
         self.settings = settings
         self.clock = clock
         self.store = Store(data_dir, settings)
@@ -202,8 +210,8 @@ class Engine:
                     dirty = False
                 continue
             rest = pace.rest(now, for_input=waiting > 0)
-            if rest > 0 and not flushing and waiting < self._max_rows:
-                self._wake.wait(rest)
+            if not flushing and (self._flush_only or (rest > 0 and waiting < self._max_rows)):
+                self._wake.wait(None if self._flush_only else rest)
                 continue
             if self._try_epoch(failures):
                 failures, dirty = 0, True

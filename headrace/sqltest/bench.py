@@ -46,7 +46,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ARRIVAL_SECONDS = 30.0
 """Records on the same machine arrive within milliseconds; a busy one may take seconds."""
 
-_ONE_EPOCH_MS = 24 * 3600 * 1000  # no barrier but those of FLUSH
+_MAX_ROWS = 10**9  # what an epoch is given is one barrier, however much it is
 _CALL_SECONDS = 60.0
 
 
@@ -99,17 +99,14 @@ def embedded(stubs: Sequence[StubFunction], udf_url: str | None) -> Iterator[Ben
     """An engine and a broker in a temporary folder."""
     clock = TestClock()
     with _surroundings(LOOPBACK, stubs, udf_url, clock) as (loop, folder, settings, variables):
-        tuned = settings.engine.model_copy(
-            update={"epoch_interval_ms": _ONE_EPOCH_MS, "epoch_max_rows": 10**9, "threads": 1, "memory_limit": "1GB"}
-        )
-        engine = Engine(folder / "engine", tuned, clock)
+        tuned = settings.engine.model_copy(update={"epoch_max_rows": _MAX_ROWS, "threads": 1, "memory_limit": "1GB"})
+        engine = Engine(folder / "engine", tuned, clock, flush_only=True)
         try:
             engine.start()
             server = WireServer(EngineSessions(engine), LOOPBACK, 0)
             port = loop.call(server.start())
             try:
                 with psycopg.connect(f"postgresql://root@{LOOPBACK}:{port}/dev", autocommit=True) as connection:
-                    connection.execute("FLUSH")  # from here on the interval counts
                     yield _Embedded(variables, connection, settings.kafka, engine, clock)
             finally:
                 loop.call(server.stop())

@@ -189,6 +189,31 @@ cases:
     assert outcome.passed, outcome.problems
 
 
+def test_what_an_epoch_is_given_is_one_barrier(tmp_path: Path) -> None:
+    def numbers(first: int) -> str:
+        return "id\\n" + "\\n".join(str(number) for number in range(first, first + 600))
+
+    (outcome,) = outcomes(
+        tmp_path,
+        f"""{EVENTS}
+  CREATE TABLE a (id INT PRIMARY KEY);
+  CREATE TABLE b (id INT PRIMARY KEY);
+  CREATE MATERIALIZED VIEW n AS
+    SELECT count(*) AS n FROM (SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM events) AS u;
+cases:
+  - name: two statements for each table and a topic
+    input: {{a: "{numbers(0)}", b: "{numbers(1000)}", events: "{numbers(2000)}"}}
+    expect:
+      n:
+        changes: |
+          op,           n
+          UpdateDelete, 0
+          UpdateInsert, 1800
+""",
+    )
+    assert outcome.passed, outcome.problems
+
+
 GOLDEN = (
     ORDERS
     + """
