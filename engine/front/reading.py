@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from engine.catalog.objects import Relation
 from engine.catalog.relations import View
 from engine.catalog.system import SYSTEM_RELATIONS
+from engine.connectors.arrow_types import physical_type
 from engine.plan.algebra import Node, Scan
 from engine.plan.batch import render_query
 from engine.plan.rules import rewrite
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import UnsupportedQuery
-from engine.sql.expressions import render_literal
 
 
 def read_sql(node: Node, environment: Environment) -> str:
-    """One DuckDB query with columns c0, c1 ..."""
+    """One DuckDB query with columns c0, c1 ..., over stored relations and `environment.tables`."""
     return render_query(rewrite(node), lambda scan: read_scan(scan, environment))
 
 
@@ -30,7 +32,7 @@ def read_scan(scan: Scan, environment: Environment) -> str:
         user = environment.constants.get("current_user", "root")
         view = View(environment.catalog, environment.database, user, environment.settings, environment.live)
         rows = system.rows(view)
-        return rows if isinstance(rows, str) else _constant_rows(relation, list(rows))
+        return rows if isinstance(rows, str) else _in_memory(relation, list(rows), environment)
     if relation.kind == "source":
         raise UnsupportedQuery(
             f"the source `{relation.name}` keeps no rows to select from",
@@ -40,13 +42,11 @@ def read_scan(scan: Scan, environment: Environment) -> str:
     return f"SELECT {', '.join(f'c{p} AS c{i}' for i, p in enumerate(positions))} FROM {relation.physical}"
 
 
-def _constant_rows(relation: Relation, rows: list[tuple[object, ...]]) -> str:
-    names = ", ".join(f"c{i}" for i in range(len(relation.columns)))
-    if not rows:
-        nothing = ", ".join(f"CAST(NULL AS {c.type.duckdb}) AS c{i}" for i, c in enumerate(relation.columns))
-        return f"SELECT {nothing} WHERE false"
-    values = ", ".join(
-        "(" + ", ".join(render_literal(value, c.type) for value, c in zip(row, relation.columns, strict=True)) + ")"
-        for row in rows
-    )
-    return f"SELECT * FROM (VALUES {values}) AS t({names})"
+def _in_memory(relation: Relation, rows: list[tuple[object, ...]], environment: Environment) -> str:
+    """The rows as an Arrow table beside the query: as VALUES, DuckDB would parse tens of thousands of constants."""
+    name = f"system_{relation.id}".replace("-", "_")
+    if name not in environment.tables:
+        columns = list(zip(*rows, strict=True)) or [()] * len(relation.columns)
+        arrays = [pa.array(values, physical_type(c.type)) for values, c in zip(columns, relation.columns, strict=True)]
+        environment.tables[name] = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
+    return f"SELECT * FROM {name}"

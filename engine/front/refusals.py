@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import HeadraceError, UnavailableError
-from engine.runtime.reads import to_sql_error
+from engine.runtime.duckdb_errors import to_sql_error
 from engine.sql.errors import SqlError
 from engine.sql.statements import Delete, Flush, Insert, ObjectName, QueryStatement, Statement, Update, Wait
 
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 _REMEDIES = {
     "0A000": "See docs/reference/sql.md for what is supported, or run the statement on a RisingWave cluster.",
     "22003": "Use a wider type, for example bigint or double precision.",
+    "21000": "Add a condition, an aggregate or LIMIT 1 to the subquery.",
+    "22007": "Write it as `2024-12-31`, `12:34:56` or `2024-12-31 12:34:56`.",
+    "22008": "Dates go from 4713 BC to 5874897; look at month, day and hour.",
     "22012": "Guard the divisor: `a / nullif(b, 0)`.",
     "22023": "See docs/reference/sql.md for the values that are allowed.",
     "22P02": "Write the value as the type asks for it.",
@@ -48,6 +51,7 @@ _REMEDIES = {
     "38000": "Try the function on that row alone; the engine's log has more.",
     "53200": "Raise the engine's memory limit, or make the query smaller.",
 }
+_OTHERWISE = "See docs/reference/sql.md for what is supported."
 # DuckDB's errors of execution that the values cause, whatever their class.
 _VALUE_ERRORS = (duckdb.Error, pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
@@ -68,7 +72,11 @@ def readable_errors(statement: Statement) -> Iterator[None]:
         raise SqlError("stack depth limit exceeded", sqlstate="54001", fix=fix) from error
     except _VALUE_ERRORS as error:
         logger.warning("statement failed in the store", extra={"error": str(error)})
-        known = to_sql_error(error) if isinstance(error, duckdb.Error) else SqlError(str(error), sqlstate="22000")
+        known = (
+            to_sql_error(error)
+            if isinstance(error, duckdb.Error)
+            else SqlError("a value does not fit its type", sqlstate="22000")
+        )
         raise completed(known, statement) from error
 
 
@@ -88,7 +96,7 @@ def completed(error: SqlError, statement: Statement) -> SqlError:
 def with_remedy(error: SqlError) -> SqlError:
     """The error with what to do about its kind, where nobody said it better."""
     if error.fix is None:
-        error.fix = _REMEDIES.get(error.sqlstate)
+        error.fix = _REMEDIES.get(error.sqlstate, _OTHERWISE)
     return error
 
 

@@ -168,7 +168,7 @@ class EngineSession:
 
     async def _copy_out(self, statement: Copy, environment: Environment) -> Result:
         bound = bind_query(_copied_query(statement), environment)
-        rows = await self._read(read_sql(bound.node, environment))
+        rows = await self._read(read_sql(bound.node, environment), environment.tables)
         return Result(f"COPY {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
 
     def cancel(self) -> None:
@@ -182,7 +182,7 @@ class EngineSession:
 
     async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
-        rows = await self._read(read_sql(bound.node, environment))
+        rows = await self._read(read_sql(bound.node, environment), environment.tables)
         return Result(f"SELECT {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
 
     async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
@@ -190,7 +190,7 @@ class EngineSession:
         if write.kind != "insert":
             # What this session wrote before must be seen by UPDATE and DELETE.
             await self._flush_if_pending(write.table.id)
-        rows, answer = write.split(await self._read(write.select))
+        rows, answer = write.split(await self._read(write.select, environment.tables))
         if rows.num_rows:
             await self._hand_over(write, rows)
         tag = f"INSERT 0 {rows.num_rows}" if write.kind == "insert" else f"{write.kind.upper()} {rows.num_rows}"
@@ -307,7 +307,7 @@ class EngineSession:
 
     async def _declare(self, statement: DeclareCursor, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
-        rows = await self._read(read_sql(bound.node, environment))
+        rows = await self._read(read_sql(bound.node, environment), environment.tables)
         self._add_cursor(statement.name, QueryCursor(_fields(bound), rows))
         return self._done("DECLARE_CURSOR")
 

@@ -128,7 +128,7 @@ def declare(t: FunctionTable) -> None:
     for name in ("length", "octet_length"):
         t.add(name, "bytea -> int4", "CAST(octet_length({0}) AS INTEGER)")
     t.add("bit_length", "bytea -> int4", "CAST(octet_length({0}) * 8 AS INTEGER)")
-    t.add("bit_count", "bytea -> int8", "bit_count(CAST({0} AS BIT))")
+    t.add("bit_count", "bytea -> int8", "CASE WHEN octet_length({0}) = 0 THEN 0 ELSE bit_count(CAST({0} AS BIT)) END")
     t.add("encode", "bytea, varchar -> varchar", "hr_encode({0}, {1})")
     t.add("decode", "varchar, varchar -> bytea", "hr_decode({0}, {1})")
     t.add("get_byte", "bytea, int8 -> int4", "hr_get_byte({0}, {1})")

@@ -280,7 +280,7 @@ class Engine:
             logger.exception("epoch failed")
             self.problem = str(error)
             for future in flushes:
-                future.set_exception(SqlError(f"the epoch failed: {error}", sqlstate="XX000", fix="See the engine's log."))
+                future.set_exception(_epoch_failed(error))
             return False
         self.problem = None
         for future in flushes:
@@ -414,3 +414,9 @@ class Engine:
             for o in self.catalog.objects.values()
             if o.kind in ("table", "materialized view") and (not isinstance(o, Input) or o.kind == "table")
         }
+
+
+def _epoch_failed(error: Exception) -> SqlError:
+    """What a client that waits is told; DuckDB's own words stay in the log and in `headrace_barriers`."""
+    why = str(error) if isinstance(error, HeadraceError) else "it is tried again"
+    return SqlError(f"the epoch failed: {why}", sqlstate="58000", fix="See the engine's log.")

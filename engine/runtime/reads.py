@@ -10,21 +10,11 @@ import duckdb
 import pyarrow as pa
 
 from core.settings import EngineSettings
-from engine.functions.native import read_fault
-from engine.plan.batch import MORE_THAN_ONE_ROW
+from engine.runtime.duckdb_errors import to_sql_error
 from engine.runtime.store import Store
-from engine.sql.errors import QueryCanceled, SqlError
+from engine.sql.errors import QueryCanceled
 
 _THREADS = 4
-# DuckDB's errors that are the query's fault, as PostgreSQL would call them.
-_SQLSTATES: tuple[tuple[type[duckdb.Error], str], ...] = (
-    (duckdb.ConversionException, "22P02"),
-    (duckdb.OutOfRangeException, "22003"),
-    (duckdb.InvalidInputException, "22023"),
-    (duckdb.OutOfMemoryException, "53200"),
-    (duckdb.NotImplementedException, "0A000"),
-    (duckdb.BinderException, "42804"),
-)
 
 
 class Running:
@@ -107,22 +97,3 @@ class ReadPool:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def to_sql_error(error: duckdb.Error) -> SqlError:
-    """DuckDB's error as the client should see it: first line, and a SQLSTATE."""
-    fault = read_fault(str(error))
-    if fault is not None:
-        return SqlError(fault.what, sqlstate=fault.sqlstate)
-    text = str(error).split("\n", 1)[0]
-    if "zero" in text and "ivision" in text:
-        return SqlError("division by zero", sqlstate="22012")
-    if MORE_THAN_ONE_ROW in text:
-        return SqlError(MORE_THAN_ONE_ROW, sqlstate="21000")
-    if "out of range" in text or text.startswith("Out of Range Error: Overflow"):
-        return SqlError("value out of range for the type", sqlstate="22003")
-    for kind, state in _SQLSTATES:
-        if isinstance(error, kind):
-            head, separator, tail = text.partition(": ")
-            return SqlError(tail if separator and head.endswith("Error") else text, sqlstate=state)
-    return SqlError(text, sqlstate="XX000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
@@ -122,6 +123,7 @@ class Environment:
         known_columns: inside a view, the columns that it knew when it was created.
         settings: run-time parameters of the session.
         live: rows of system relations that only the running engine knows.
+        tables: rows in memory that the statement's query reads by name.
         constants: what functions without arguments say about the session (`current_database`, `current_user` ...).
     """
 
@@ -137,6 +139,7 @@ class Environment:
     constants: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     live: Mapping[str, LiveRows] = field(default_factory=dict)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def inside(self, ctes: Mapping[str, exp.CTE]) -> Environment:
         """The same statement, with other common table expressions in sight."""
