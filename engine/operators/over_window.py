@@ -17,6 +17,7 @@ from engine.operators.base import (
     columns,
     consolidate,
     no_change,
+    same_key,
     stored_input,
 )
 from engine.plan.batch import render_over
@@ -49,25 +50,32 @@ class OverWindow(Operator):
         incoming = stored_input(epoch, deltas[0], source)
         if incoming is None:
             return no_change()
-        items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(self._partition))
-        touched = epoch.temp(f"SELECT DISTINCT {items} FROM {incoming} AS t")[0] if self._partition else ""
-        old, _ = epoch.temp(self._compute(touched))
-        apply_to_state(epoch, self._rows, incoming, width, source.key, source.append_only or deltas[0].grows)
-        all_names = column_list(len(self.types))
-        new = self._compute(touched)
+        names = column_list(width)
+        before = self._rows
+        if self._partition:
+            # One reading of the state: what is there of the touched partitions, before; the change applied to it, after.
+            items = ", ".join(f"{render(e)} AS k{i}" for i, e in enumerate(self._partition))
+            on = " AND ".join(f"{render(e, 's')} IS NOT DISTINCT FROM x.k{i}" for i, e in enumerate(self._partition))
+            touched = f"(SELECT DISTINCT {items} FROM {incoming} AS t)"
+            before, _ = epoch.temp(f"SELECT {names} FROM {self._rows} AS s SEMI JOIN {touched} AS x ON {on}")
+        grows = source.append_only or deltas[0].grows
+        if grows:
+            after = f"(SELECT {names} FROM {before} AS o UNION ALL SELECT {names} FROM {incoming} AS i)"
+        else:
+            stays = f"{before} AS o ANTI JOIN (SELECT * FROM {incoming} WHERE d < 0) AS x ON {same_key('o', 'x', source.key)}"
+            after = f"(SELECT {names} FROM {stays} UNION ALL SELECT {names} FROM {incoming} AS i WHERE d > 0)"
+        everything = column_list(len(self.types))
         changed, count = consolidate(
             epoch,
-            f"SELECT {all_names}, 1 AS d FROM ({new}) AS n UNION ALL SELECT {all_names}, -1 AS d FROM {old}",
+            f"SELECT {everything}, 1 AS d FROM ({self._compute(after)}) AS n"
+            f" UNION ALL SELECT {everything}, -1 AS d FROM ({self._compute(before)}) AS p",
             len(self.types),
         )
+        apply_to_state(epoch, self._rows, incoming, width, source.key, grows)
         return Delta(changed, count == 0)
 
-    def _compute(self, touched: str) -> str:
+    def _compute(self, rows: str) -> str:
         source = self.inputs[0]
-        rows = self._rows
-        if touched:
-            on = " AND ".join(f"{render(e, 's')} IS NOT DISTINCT FROM x.k{i}" for i, e in enumerate(self._partition))
-            rows = f"(SELECT s.* FROM {rows} AS s SEMI JOIN {touched} AS x ON {on})"
         keys = tuple(f"c{p}" for p in source.key)
         hidden = [f"c{p} AS c{self._moved[p]}" for p in range(source.visible, len(source.types))]
         computed = render_over(rows, self._calls, [*columns(source.visible), *hidden], source.visible, keys)

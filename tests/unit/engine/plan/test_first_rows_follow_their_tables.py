@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
+from engine.operators.base import EpochContext
+from engine.operators.top_n import TopN
 from engine.plan.stream import operators
 from engine.sql.errors import SqlError
 from tests.property.engine.harness import EngineBox
@@ -90,3 +92,20 @@ def test_distinct_on_must_match_the_order(box: EngineBox) -> None:
     with pytest.raises(SqlError) as caught:
         box.run("SELECT DISTINCT ON (x) x FROM (VALUES (1, 2)) AS t (x, y) ORDER BY y, x")
     assert caught.value.sqlstate == "42P10"
+
+
+def test_first_rows_stay_right_when_the_head_runs_dry_or_over(box: EngineBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.operators.top_n._SPARE", 0)
+    dry: list[bool] = []
+    plain = TopN._store
+
+    def watched(self: TopN, epoch: EpochContext, ranked: str, kept: int, more: bool) -> str:
+        dry.append(more and self._need is not None and kept < self._need)
+        return plain(self, epoch, ranked, kept, more)
+
+    monkeypatch.setattr(TopN, "_store", watched)
+    queries = {name: pair for name, pair in QUERIES.items() if "LIMIT" in pair[0] or "TIES" in pair[0]}
+    queries["all"] = ("SELECT k, x FROM a ORDER BY x, k OFFSET 2", "SELECT k, x FROM a ORDER BY x, k OFFSET 2")
+    follow(box, queries, seed=5, epochs=10)
+    assert any(dry), "the head never ran dry: this shows nothing"
+    assert not all(dry)
