@@ -27,6 +27,9 @@ class EngineSettings(_Frozen):
     epoch_max_rows: int = Field(
         20_000, ge=1, description="A barrier is cut early when this many source rows are waiting; more while catching up."
     )
+    backfill_rows: int = Field(
+        50_000, ge=1, description="A new view takes so many rows of an existing table in an epoch; smaller ones at once."
+    )
     memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to the data folder.")
     threads: int = Field(2, ge=1, description="DuckDB's worker threads.")
     statement_timeout_seconds: float = Field(60.0, gt=0, description="A read that runs longer is interrupted.")

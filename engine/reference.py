@@ -16,7 +16,7 @@ place and the way out. This page is written by `python -m engine.reference`, and
 |---|---|
 | CREATE TABLE | primary key, NOT NULL, DEFAULT, generated columns, APPEND ONLY, ON CONFLICT, WATERMARK, INCLUDE, a connector, AS query |
 | CREATE SOURCE | connectors `kafka`, `nexmark`, `datagen`; FORMAT PLAIN with ENCODE JSON, CSV or BYTES |
-| CREATE MATERIALIZED VIEW | with EMIT ON WINDOW CLOSE; over existing data too |
+| CREATE MATERIALIZED VIEW | with EMIT ON WINDOW CLOSE; over existing data too: a big table is taken in parts while all else goes on; `background_ddl` |
 | CREATE VIEW, CREATE INDEX | a view is expanded where it is used; an index is accepted and stores nothing |
 | CREATE SINK | FROM or AS query; connectors `kafka` (PLAIN, UPSERT), `iceberg` (append-only), `blackhole`; INTO a table |
 | CREATE SUBSCRIPTION, DECLARE, FETCH, CLOSE | SINCE now, begin or a time; FULL |
@@ -27,6 +27,7 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | ALTER | RENAME, SWAP WITH, SET SCHEMA, OWNER, ADD and DROP COLUMN |
 | DROP | with and without CASCADE, IF EXISTS |
 | INSERT, UPDATE, DELETE, COPY | visible at the next barrier; FLUSH waits for it; RETURNING |
+| SHOW JOBS, CANCEL JOBS, WAIT | views that are being built; WAIT returns when all are there |
 | SHOW, DESCRIBE, EXPLAIN, SET | |
 | GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from engine.catalog.objects import CatalogObject, MaterializedView, Relation, Sink, Subscription
 from engine.catalog.relations import LiveRows, Row
 from engine.plan.stream import operators
+from engine.runtime.backfill import Backfill
 from engine.runtime.engine import Engine
 from engine.runtime.jobs import Job
 from engine.sql.expressions import quote_string
@@ -26,7 +27,7 @@ def live_relations(engine: Engine) -> Mapping[str, LiveRows]:
         "headrace_sinks": lambda: _sinks(engine),
         "headrace_subscriptions": lambda: _subscriptions(engine),
         "rw_table_stats": lambda: _table_stats(engine),
-        "rw_ddl_progress": lambda: (),  # a CREATE answers when its backfill is done; nothing runs in the background
+        "rw_ddl_progress": lambda: _ddl_progress(engine),
     }
 
 
@@ -97,6 +98,16 @@ def _jobs(engine: Engine) -> Iterable[Row]:
     for number, job in sorted(engine.jobs.items()):
         mean_ms = 1000 * job.seconds / job.runs if job.runs else 0.0
         yield (number, job.object.name, job.object.kind, job.runs, job.statements, job.seconds, mean_ms)
+
+
+def progress_text(backfill: Backfill) -> str:
+    """As RisingWave shows it."""
+    return f"{100 * backfill.share:.2f}%"
+
+
+def _ddl_progress(engine: Engine) -> Iterable[Row]:
+    for number, backfill in sorted(engine.backfills.items()):
+        yield (number, backfill.object.sql, progress_text(backfill), backfill.began_at.time())
 
 
 def _barriers(engine: Engine) -> Iterable[Row]:

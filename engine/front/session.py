@@ -19,8 +19,9 @@ from engine.front.refusals import readable_errors, with_remedy
 from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
 from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target, table_of_query
-from engine.runtime import ddl
+from engine.runtime import building, ddl
 from engine.runtime.alter import alter
+from engine.runtime.backfill import Backfill
 from engine.runtime.engine import Engine
 from engine.runtime.reads import Running
 from engine.runtime.table_changes import add_generated
@@ -84,6 +85,7 @@ class EngineSession:
         self._cursors: dict[str, QueryCursor | SubscriptionCursor] = {}
         self._status = "I"
         self._running: Running | None = None
+        self._building: int | None = None
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -174,6 +176,9 @@ class EngineSession:
     def cancel(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        if self._building is not None:
+            numbers = (self._building,)
+            self._engine.submit(lambda: building.cancel(self._engine, numbers))
 
     async def close(self) -> None:
         self._cursors.clear()
@@ -214,8 +219,24 @@ class EngineSession:
             return await self._create_table_as(statement, statement.query, environment)
         if isinstance(statement, CreateView) and statement.or_replace:
             raise UnsupportedQuery("CREATE OR REPLACE VIEW is not supported yet", fix="Drop the view first.")
-        await self._on_writer(lambda: ddl.create(self._engine, statement, self._database, settings, path), flush=True)
+        background = self._variables.get("background_ddl") == "true"
+        made = await self._on_writer(
+            lambda: ddl.create(self._engine, statement, self._database, settings, path, background=background), flush=True
+        )
+        if isinstance(made, Backfill) and not background:
+            await self._built(made)
         return self._done(_create_tag(statement))
+
+    async def _built(self, backfill: Backfill) -> None:
+        """Wait for a view that is built in parts; cancelling the statement, or its client's end, ends the job."""
+        self._building = backfill.object.id
+        try:
+            await asyncio.shield(asyncio.wrap_future(backfill.future))
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            self._building = None
 
     async def _create_table_as(self, statement: CreateTable, query: exp.Query, environment: Environment) -> Result:
         """Create the table with the query's columns, then insert its rows."""
@@ -274,7 +295,17 @@ class EngineSession:
     async def _flush(self, statement: Flush | Wait, environment: Environment) -> Result:
         del environment
         await self._wait(self._engine.flush())
-        return self._done("FLUSH" if isinstance(statement, Flush) else "WAIT")
+        if isinstance(statement, Flush):
+            return self._done("FLUSH")
+        futures = [backfill.future for backfill in list(self._engine.backfills.values())]
+        await asyncio.gather(*(asyncio.wrap_future(future) for future in futures), return_exceptions=True)
+        return self._done("WAIT")
+
+    async def _cancel_jobs(self, statement: CancelJobs, environment: Environment) -> Result:
+        del environment
+        gone = await self._on_writer(lambda: building.cancel(self._engine, statement.jobs))
+        rows = pa.table([pa.array([str(number) for number in gone], pa.string())], names=["c0"])
+        return Result("CANCEL_COMMAND", (Field("Id", VARCHAR),), rows, transaction_status=self._status)
 
     async def _show_rows(self, statement: Show | Describe | ShowCreate, environment: Environment) -> Result:
         del environment
@@ -352,12 +383,6 @@ class EngineSession:
         done = await self._on_writer(lambda: alter(self._engine, statement, self._database, path), flush=True)
         notices = () if done else (f"nothing to alter in `{statement.name}`, skipping",)
         return self._done("ALTER_" + statement.kind.upper().replace(" ", "_"), notices)
-
-    async def _cancel_jobs(self, statement: CancelJobs, environment: Environment) -> Result:
-        """A CREATE answers when its job runs; so no job is ever in progress, and none is cancelled."""
-        del statement, environment
-        table = pa.table([pa.array([], pa.string())], names=["c0"])
-        return Result("CANCEL_COMMAND", (Field("Id", VARCHAR),), table, transaction_status=self._status)
 
     async def _kill(self, statement: Kill, environment: Environment) -> Result:
         del environment

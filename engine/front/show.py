@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from engine.catalog.objects import CatalogObject, Connection, Function, Index, Relation, Secret, Sink, View
 from engine.front.cursors import QueryCursor, SubscriptionCursor
-from engine.front.live import state_names
+from engine.front.live import progress_text, state_names
 from engine.front.variables import Variables
 from engine.runtime.ddl import sink_fields
 from engine.runtime.engine import Engine
@@ -71,7 +71,8 @@ def show(
         rows = [(f.name, ", ".join(t.sql for _, t in f.arguments), f.returns.sql, f.language, f.server) for f in functions]
         return _named("Name", "Arguments", "Return Type", "Language", "Link"), rows
     if statement.what == "jobs":
-        return _named("Id", "Statement", "Progress"), []
+        jobs: Rows = [(str(number), b.object.sql, progress_text(b)) for number, b in sorted(engine.backfills.items())]
+        return _named("Id", "Statement", "Progress"), [row for row in jobs if _like(str(row[1]), statement.like)]
     if statement.what in ("all", "parameters"):
         return _named("Name", "Setting", "Description"), [(name, value, "") for name, value in variables.all()]
     return _named(_title(statement.what)), [(variables.get(statement.what),)]

@@ -30,6 +30,7 @@ class RelationLeaf(Operator):
         self._positions = positions
         self.physical_types = tuple(column.type for column in relation.columns)
         self.physical_watermarked = relation.watermarked
+        self.physical_key = relation.key
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         del deltas

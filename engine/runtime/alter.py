@@ -15,7 +15,7 @@ from engine.catalog.catalog import OWN_NAMES, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Relation, Secret, Shape
 from engine.catalog.text import quote_name, with_name
 from engine.connectors.registry import gives_columns
-from engine.runtime import ddl
+from engine.runtime import building, ddl
 from engine.runtime.alterations import Alteration, apply, with_alteration
 from engine.runtime.builder import RATE_LIMIT, Built, Place, build
 from engine.runtime.engine import Engine
@@ -52,6 +52,8 @@ def alter(engine: Engine, statement: Alter, database: str, path: tuple[str, ...]
             fix="Build a new object beside the old one and ALTER ... SWAP WITH it.",
         )
     found = _find(engine, statement, database, path)
+    if found is not None:
+        building.must_not_be_read(engine, [found], statement.name.position)
     return found is not None and action(engine, statement, found, path)
 
 
@@ -119,6 +121,7 @@ def _swap(engine: Engine, statement: Alter, found: CatalogObject, path: tuple[st
             sqlstate="42602",
             fix="Name another one.",
         )
+    building.must_not_be_read(engine, [other], statement.other.position)
     mine = replace(_renamed(found, other.name), schema=other.schema)
     theirs = replace(_renamed(other, found.name), schema=found.schema)
     _store_all(engine, [(found, mine), (other, theirs)])

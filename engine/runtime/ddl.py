@@ -16,6 +16,7 @@ from engine.catalog.catalog import OWN_NAMES, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
+from engine.runtime.backfill import Backfill
 from engine.runtime.builder import Built, Place, build
 from engine.runtime.delivery import Delivery
 from engine.runtime.engine import Engine
@@ -53,17 +54,29 @@ class _Attached:
 
 
 def create(
-    engine: Engine, statement: Statement, database: str, settings: Mapping[str, str], path: tuple[str, ...] = ("public",)
-) -> CatalogObject:
+    engine: Engine,
+    statement: Statement,
+    database: str,
+    settings: Mapping[str, str],
+    path: tuple[str, ...] = ("public",),
+    *,
+    background: bool = False,
+) -> CatalogObject | Backfill:
     """Run a CREATE statement of an object. Call it through `Engine.submit`.
 
     Args:
         settings: the session's own settings for a source (`max_future_skew_us`, `required_columns`).
         path: the session's search path.
+        background: a view that is built in parts goes on being built after a restart.
+
+    Returns:
+        the object, or what builds it in parts in the coming epochs.
 
     Raises:
         SqlError: refused; nothing has changed.
     """
+    from engine.runtime import building
+
     name: ObjectName = statement.name  # type: ignore[attr-defined]  # every CREATE of an object has one
     catalog = engine.catalog.seen_from(path)
     target, schema = catalog.place(name, database)
@@ -73,6 +86,7 @@ def create(
         kinds = {CreateSecret: "secret", CreateConnection: "connection"}
         catalog.check_free(name, database, kinds.get(type(statement), ""))
     place = Place(catalog.next_id(), target, schema, name.name)
+    building.must_be_free(engine, place, name.position)
     facts = dict(settings) if isinstance(statement, (CreateTable, CreateSource)) else {}
     built = pin(build(statement, place, catalog, facts), catalog)
     if isinstance(built.object, Function):
@@ -80,6 +94,9 @@ def create(
     attached = _attach(engine, built)
     if isinstance(statement, CreateFunction) and statement.link is not None:
         _check_function(engine, built)
+    parts = building.plan(engine, attached.job)
+    if parts is not None and attached.job is not None:
+        return building.begin(engine, built, attached.job, parts, background=background)
     _commit_new(engine, built, attached)
     logger.info("object created", extra={"kind": built.object.kind, "object": name.name, "id": place.id})
     return built.object
@@ -305,12 +322,17 @@ def recover(engine: Engine) -> None:
         attached = _attach(engine, built)
         engine.catalog = engine.catalog.with_objects([built.object])
         _activate(engine, built.object, attached)
+    from engine.runtime import building
+
+    building.recover(engine)
 
 
 def drop(engine: Engine, statement: Drop, database: str, path: tuple[str, ...] = ("public",)) -> bool:
     """Run DROP; False if there was nothing and IF EXISTS was said. Call it through `Engine.submit`."""
     if statement.kind == "user":
         return True  # CREATE USER is accepted and remembers nobody: whoever may connect is the owner of everything
+    from engine.runtime import building
+
     found = _find_to_drop(engine.catalog.seen_from(path), statement, database)
     if found is None:
         return False
@@ -322,12 +344,17 @@ def drop(engine: Engine, statement: Drop, database: str, path: tuple[str, ...] =
             position=statement.name.position,
             fix="Drop them first, or write DROP ... CASCADE.",
         )
+    if not statement.cascade:
+        building.must_not_be_read(engine, [found], statement.name.position)
     remove(engine, [*dependents, found])
     return True
 
 
 def remove(engine: Engine, objects: list[CatalogObject]) -> None:
     """Drop objects, dependents first, in one transaction."""
+    from engine.runtime import building
+
+    building.cancel_dependents(engine, objects)
     statements: list[str] = []
     for gone in objects:
         job = engine.jobs.get(gone.id)

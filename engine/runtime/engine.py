@@ -29,6 +29,7 @@ from core.settings import EngineSettings
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Input, Subscription
 from engine.operators.base import Watermarks
+from engine.runtime.backfill import Backfill, BackfillFailed
 from engine.runtime.delivery import Delivery, nowhere
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
@@ -84,6 +85,7 @@ class Engine:
         self.tables: dict[int, TableInput] = {}
         self.connectors: dict[int, ConnectorInput] = {}
         self.deliveries: dict[int, Delivery] = {}
+        self.backfills: dict[int, Backfill] = {}
         self.udfs = UdfCaller(settings, lambda number: self.catalog.get(number))
         self.reads = ReadPool(self.store, settings)
         self.epoch = self.store.read_meta("epoch")
@@ -127,6 +129,8 @@ class Engine:
             source.close()
         for delivery in self.deliveries.values():
             delivery.stop(_STOP_SECONDS)
+        for backfill in self.backfills.values():
+            backfill.future.set_exception(SqlError("the engine stops", sqlstate="57P01", fix="Connect again when it runs."))
         self._log_timings()
         self.udfs.close()
         self.reads.close()
@@ -201,7 +205,7 @@ class Engine:
             now = self.clock.monotonic_seconds()
             flushing = bool(self._flushes)
             due = self._seconds_until_due()
-            if not waiting and not flushing and (due is None or due > 0):
+            if not waiting and not flushing and not self.backfills and (due is None or due > 0):
                 idle = _IDLE_CHECKPOINT_SECONDS if dirty else None
                 if due is not None and (idle is None or due < idle):
                     self._wake.wait(due)
@@ -209,9 +213,10 @@ class Engine:
                     self.store.checkpoint()
                     dirty = False
                 continue
-            rest = pace.rest(now, for_input=waiting > 0)
-            if not flushing and (self._flush_only or (rest > 0 and waiting < self._max_rows)):
-                self._wake.wait(None if self._flush_only else rest)
+            rest = pace.rest(now, for_input=waiting > 0 or bool(self.backfills))
+            held = self._flush_only and not self.backfills
+            if not flushing and (held or (rest > 0 and waiting < self._max_rows)):
+                self._wake.wait(None if held else rest)
                 continue
             if self._try_epoch(failures):
                 failures, dirty = 0, True
@@ -289,6 +294,14 @@ class Engine:
 
     def run_epoch(self) -> None:
         """Cut one epoch; on return it is durable and visible."""
+        while True:
+            try:
+                return self._run_epoch()
+            except BackfillFailed as failed:
+                logger.warning("view cannot be built", extra={"object": str(failed), "error": str(failed.__cause__)})
+                self.abandon(failed.backfill, failed.__cause__ or failed)
+
+    def _run_epoch(self) -> None:
         epoch = self.new_epoch()
         began = self.clock.monotonic_seconds()
         self.store.writer.execute("BEGIN")
@@ -300,13 +313,15 @@ class Engine:
             for source in self.connectors.values():
                 source.step(epoch)
             self.run_steps(epoch)
+            for backfill in self.backfills.values():
+                backfill.step(epoch)
             self._finish(epoch)
             self.failpoint("epoch: before commit")
             self.store.writer.execute("COMMIT")
             self.failpoint("epoch: after commit")
         except BaseException:
             self.store.writer.execute("ROLLBACK")
-            for taken in self._inputs():
+            for taken in [*self._inputs(), *self.backfills.values()]:
                 taken.rolled_back()
             raise
         finally:
@@ -335,6 +350,9 @@ class Engine:
     def _finish(self, epoch: Epoch) -> None:
         """Deferred writes, delivered rows out of the outboxes, the epoch number."""
         epoch.run_deferred()
+        for backfill in self.backfills.values():
+            if backfill.ends:
+                backfill.store_ended(epoch)
         self._clean_logs(epoch)
         for delivery in self.deliveries.values():
             done = delivery.delivered
@@ -366,13 +384,30 @@ class Engine:
         self.epoch = epoch.number
         self.epochs_run += 1
         self.note_watermarks(epoch)
-        for taken in self._inputs():
+        for taken in [*self._inputs(), *self.backfills.values()]:
             taken.committed()
+        for backfill in [b for b in self.backfills.values() if b.ended]:
+            self._join(backfill)
         for delivery in self.deliveries.values():
             delivery.purged = delivery.purging
             delivery.notify()
         for listener in list(self._listeners):
             listener()
+
+    def _join(self, backfill: Backfill) -> None:
+        """All rows of a new view are in and committed: from the next epoch on it runs with the others."""
+        number = backfill.object.id
+        del self.backfills[number]
+        self.catalog = self.catalog.with_objects([backfill.object])
+        self.jobs[number] = backfill.job
+        logger.info("object built", extra={"kind": backfill.object.kind, "object": backfill.object.name, "id": number})
+        backfill.future.set_result(backfill.object)
+
+    def abandon(self, backfill: Backfill, reason: BaseException) -> None:
+        """Forget a view that will not be finished, and tell whoever waits for it. Between epochs."""
+        self.store.run_all(backfill.removal)
+        del self.backfills[backfill.object.id]
+        backfill.future.set_exception(reason)
 
     def note_watermarks(self, epoch: Epoch) -> None:
         """Remember how far time has come: what rests in the next epochs must not hold back what it is joined with."""

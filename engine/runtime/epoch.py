@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -100,6 +101,20 @@ class Epoch:
     @property
     def deltas(self) -> Mapping[int, Delta]:
         return self._deltas
+
+    @contextmanager
+    def replaced(self, deltas: Mapping[int, Delta]) -> Iterator[None]:
+        """Let one job see other changes of these relations than the rest of the graph."""
+        others = {relation: self._deltas.get(relation) for relation in deltas}
+        self._deltas.update(deltas)
+        try:
+            yield
+        finally:
+            for relation, delta in others.items():
+                if delta is not None:
+                    self._deltas[relation] = delta
+                else:
+                    del self._deltas[relation]
 
     def forget_deltas(self) -> None:
         self._deltas.clear()

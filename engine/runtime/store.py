@@ -8,6 +8,7 @@ Layout, all in schema `hr` (docs/reference/engine-storage.md):
 | `catalog(...)` | one row an object: its SQL text and the facts that cannot be derived |
 | `databases(name, schema)` | databases and their schemas |
 | `positions(relation, partition, position, moment)` | by source and partition: next record to read, watermark |
+| `jobs(...)` | views that are being built: what `catalog` will hold, and how far they are |
 | `late(relation, partition, offset)` | records that were late by the other partitions' time |
 | `quarantine` | rows that a source could not use |
 | `r<id>` | rows of a table or view |
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -32,7 +34,7 @@ from engine.functions.native import register_functions
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _CHECKPOINT_LIMIT = "256MB"  # an automatic checkpoint in the middle of an epoch doubles its time; we checkpoint when idle
 
 _SCHEMA = f"""
@@ -40,6 +42,9 @@ CREATE SCHEMA IF NOT EXISTS hr;
 CREATE TABLE IF NOT EXISTS hr.meta (name VARCHAR, value BIGINT);
 CREATE TABLE IF NOT EXISTS hr.catalog (
     id BIGINT, kind VARCHAR, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, facts VARCHAR
+);
+CREATE TABLE IF NOT EXISTS hr.jobs (
+    id BIGINT, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, background BOOLEAN, progress VARCHAR, facts VARCHAR
 );
 CREATE TABLE IF NOT EXISTS hr.databases (name VARCHAR, schema VARCHAR);
 CREATE TABLE IF NOT EXISTS hr.late (relation BIGINT, partition INTEGER, "offset" BIGINT);
@@ -120,6 +125,17 @@ class Store:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the same file, for one thread."""
         return self.writer.cursor()
+
+    def run_all(self, statements: Iterable[str]) -> None:
+        """One transaction of these statements."""
+        self.writer.execute("BEGIN")
+        try:
+            for sql in statements:
+                self.writer.execute(sql)
+            self.writer.execute("COMMIT")
+        except BaseException:
+            self.writer.execute("ROLLBACK")
+            raise
 
     def read_meta(self, name: str) -> int:
         ((value,),) = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchall()
