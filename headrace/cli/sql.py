@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from core.errors import InvalidInputError
 from headrace.cli.context import AsJson, DataDir, load_settings
 from headrace.cli.output import print_json
 
@@ -63,6 +64,8 @@ def run_tests(
     began = time.monotonic()
     where = Where(database_url, host, udf_url)
     cases = [case for path in find(paths) for case in read(path).cases if only is None or only in f"{path} {case.name}"]
+    if not cases:
+        raise InvalidInputError(f"no case holds `{only}` in its file or name", where="-k", fix="Leave -k out to see them all.")
     for case in cases:
         check(case, where)
     printer = Printer()

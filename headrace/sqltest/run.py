@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 
 import psycopg
 
-from core.errors import InvalidInputError
+from core.errors import InvalidInputError, UnavailableError
 from headrace.sqltest.bench import Bench, embedded, remote
 from headrace.sqltest.diff import Column, Difference, Found, compare
 from headrace.sqltest.feeding import Record, column_list, insert_statements, records
@@ -161,6 +161,8 @@ class _Run:
                 self._run_epoch(epoch)
         except _Failed:
             pass
+        except UnavailableError as error:
+            self._note(Problem(str(self._case.place), None, str(error), "statement"))
 
     # Set-up
 
