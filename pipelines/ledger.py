@@ -7,7 +7,7 @@ its entry still says `applying` was made by a run that was cut off in between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import LiteralString
 
 import psycopg
@@ -20,13 +20,31 @@ CREATE: LiteralString = """CREATE TABLE IF NOT EXISTS deployed_objects (
     place VARCHAR,
     fingerprint VARCHAR,
     state VARCHAR,
+    sql VARCHAR,
+    built_rows BIGINT,
+    built_seconds DOUBLE PRECISION,
     PRIMARY KEY (name, kind)
 )"""
+TABLE = "deployed_objects"
+_LATER: tuple[tuple[LiteralString, LiteralString], ...] = (
+    ("sql", "ALTER TABLE deployed_objects ADD COLUMN sql VARCHAR"),
+    ("built_rows", "ALTER TABLE deployed_objects ADD COLUMN built_rows BIGINT"),
+    ("built_seconds", "ALTER TABLE deployed_objects ADD COLUMN built_seconds DOUBLE PRECISION"),
+)
+"""Columns that a ledger of an older headrace does not have."""
+
+_FIELDS = ("name", "kind", "pipeline", "place", "fingerprint", "state")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One created object; `place` is the `file:line:column` of its statement."""
+    """One created object.
+
+    Attributes:
+        place: the `file:line:column` of its statement.
+        sql: the statement as it was applied; None in entries of an older headrace.
+        built_rows, built_seconds: what building it beside a running one read, and how long that took; the rate for the next time.
+    """
 
     name: str
     kind: str
@@ -34,24 +52,36 @@ class Entry:
     place: str
     fingerprint: str
     state: str = "applying"
+    sql: str | None = field(default=None, compare=False)
+    built_rows: int | None = field(default=None, compare=False)
+    built_seconds: float | None = field(default=None, compare=False)
 
 
 def prepare(connection: psycopg.Connection) -> None:
-    """Create the table if it is not there."""
+    """Create the table if it is not there, and add columns that it does not have."""
     connection.execute(CREATE)
+    have = {row[0] for row in connection.execute("SHOW COLUMNS FROM deployed_objects").fetchall()}
+    for name, statement in _LATER:
+        if name not in have:
+            connection.execute(statement)
 
 
 def read(connection: psycopg.Connection) -> dict[tuple[str, str], Entry]:
-    """All entries by (name, kind)."""
-    rows = connection.execute("SELECT name, kind, pipeline, place, fingerprint, state FROM deployed_objects").fetchall()
-    return {(row[0], row[1]): Entry(*row) for row in rows}
+    """All entries by (name, kind); whatever columns an older table lacks are None."""
+    cursor = connection.execute("SELECT * FROM deployed_objects")
+    names = [column.name for column in cursor.description or ()]
+    known = {*_FIELDS, *(name for name, _ in _LATER)}
+    rows = [{name: value for name, value in zip(names, row, strict=True) if name in known} for row in cursor.fetchall()]
+    return {(row["name"], row["kind"]): Entry(**row) for row in rows}
 
 
 def write(connection: psycopg.Connection, entries: Iterable[Entry]) -> None:
     """Insert or overwrite, and return when it is visible."""
-    rows = [(e.name, e.kind, e.pipeline, e.place, e.fingerprint, e.state) for e in entries]
+    rows = [
+        (e.name, e.kind, e.pipeline, e.place, e.fingerprint, e.state, e.sql, e.built_rows, e.built_seconds) for e in entries
+    ]
     if rows:
-        insert_rows(connection, "deployed_objects", rows)
+        insert_rows(connection, TABLE, rows, (*_FIELDS, *(name for name, _ in _LATER)))
         connection.execute("FLUSH")
 
 
@@ -60,10 +90,14 @@ def forget(connection: psycopg.Connection, name: str, kind: str) -> None:
     connection.execute("DELETE FROM deployed_objects WHERE name = %s AND kind = %s", (name, kind))
 
 
-def insert_rows(connection: psycopg.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert all rows by one statement with parameters."""
+def insert_rows(
+    connection: psycopg.Connection, table: str, rows: Sequence[tuple[object, ...]], columns: Sequence[str] = ()
+) -> None:
+    """Insert all rows by one statement with parameters; without `columns` a row is as wide as the table."""
     marks = psycopg.sql.SQL(", ").join(
         psycopg.sql.SQL("({})").format(psycopg.sql.SQL(", ").join([psycopg.sql.Placeholder()] * len(row))) for row in rows
     )
-    query = psycopg.sql.SQL("INSERT INTO {} VALUES {}").format(psycopg.sql.Identifier(table), marks)
+    names = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for name in columns)
+    into = psycopg.sql.SQL("{} ({})").format(psycopg.sql.Identifier(table), names) if columns else psycopg.sql.Identifier(table)
+    query = psycopg.sql.SQL("INSERT INTO {} VALUES {}").format(into, marks)
     connection.execute(query, [value for row in rows for value in row])

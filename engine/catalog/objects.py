@@ -171,6 +171,11 @@ class Sink(CatalogObject):
     inserts_only: bool = False
 
     @property
+    def from_now(self) -> bool:
+        """Whether it leaves out what was there when it was created (`snapshot = 'false'`)."""
+        return self.options.get("snapshot", "true").lower() == "false"
+
+    @property
     def outbox(self) -> str:
         return f"hr.outbox{self.id}"
 

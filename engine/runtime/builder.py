@@ -309,6 +309,7 @@ def _view(statement: CreateView, place: Place, catalog: Catalog) -> Built:
 
 
 def _sink(statement: CreateSink, place: Place, catalog: Catalog, facts: Mapping[str, str]) -> Built:
+    _check_snapshot(statement)
     if statement.into is not None:
         return _sink_into(statement, statement.into, place, catalog, facts)
     if "connector" not in statement.options:
@@ -426,6 +427,18 @@ def _check_sink_type(statement: CreateSink, root: Operator) -> None:
             "the sink is append-only, but its input retracts rows",
             fix="Add `force_append_only = 'true'` to send insertions only, or use FORMAT UPSERT with a primary key.",
             sqlstate="0A000",
+        )
+
+
+def _check_snapshot(statement: CreateSink) -> None:
+    """`snapshot = 'false'` leaves the backfill out. Source: RisingWave documentation, CREATE SINK."""
+    value = statement.options.get("snapshot", "true").lower()
+    if value not in ("true", "false"):
+        raise InvalidParameter(f"option `snapshot` cannot be `{value}`", fix="Allowed are true, false.")
+    if value == "false" and statement.query is not None:
+        raise InvalidParameter(
+            "`snapshot = 'false'` is for CREATE SINK ... FROM only",
+            fix="Create a materialized view of the query, and the sink FROM it.",
         )
 
 

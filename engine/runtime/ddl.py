@@ -139,7 +139,8 @@ def _attach(engine: Engine, built: Built) -> _Attached:
     if isinstance(created, Sink) and job is not None and not created.into:
         fields = sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
-        writer = build_sink(UUID(created.uuid), created.options, created.format, fields, key)
+        options = {name: value for name, value in created.options.items() if name != "snapshot"}
+        writer = build_sink(UUID(created.uuid), options, created.format, fields, key)
         return _Attached(
             job=job, delivery=Delivery(created, [name for name, _ in fields], writer, engine.store.cursor, engine.failpoint)
         )
@@ -210,10 +211,11 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
             attached.job.rehearse(epoch)
             attached.job.initialize(epoch)
             epoch.run_deferred()
-            attached.job.backfill(epoch, engine.stored_relations())
-            epoch.run_deferred()
-            _feed(engine, created, epoch)
-            epochs += _replay_sources(engine, attached.job, epoch)
+            if not (isinstance(created, Sink) and created.from_now):
+                attached.job.backfill(epoch, engine.stored_relations())
+                epoch.run_deferred()
+                _feed(engine, created, epoch)
+                epochs += _replay_sources(engine, attached.job, epoch)
         engine.store_number(epoch)
         connection.execute("COMMIT")
     except BaseException:

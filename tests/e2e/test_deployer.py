@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import count
-from pathlib import Path
-
 import psycopg
 import pytest
 
 from core.errors import ConflictError, InvalidInputError, UnavailableError
-from pipelines import deployer, folder
-from pipelines.deployer import Applied
 from pipelines.folder import Endpoint, Route
+from tests.e2e.deployment import Deployment
 
 pytestmark = pytest.mark.timeout(200)
-
-NUMBERS = count(1)
-
-
-class Deployment:
-    """A folder of its own in the running platform, with a name that no other test has."""
-
-    def __init__(self, platform: dict[str, str], root: Path) -> None:
-        self.name = f"trial{next(NUMBERS)}"
-        self.url = platform["database"]
-        self.folder = root / self.name
-        self.folder.mkdir()
-        self.values = {
-            "KAFKA_BOOTSTRAP": platform["kafka"],
-            "UDF_URL": platform["udf"],
-            "CATALOG_TYPE": "jdbc",
-            "CATALOG_URI": f"jdbc:sqlite:{platform['data_dir']}/catalog.db",
-            "WAREHOUSE": f"{platform['data_dir']}/warehouse",
-        }
-
-    def write(self, file: str, sql: str) -> None:
-        (self.folder / file).write_text(sql.replace("NAME", self.name))
-
-    def apply(self, **more: object) -> Applied:
-        return deployer.apply(self.url, [folder.load(self.folder)], self.values, **more)  # type: ignore[arg-type]
-
-    def query(self, sql: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(sql.replace("NAME", self.name).encode())
-            return cursor.fetchall() if cursor.description else []
-
-
-@pytest.fixture
-def deployment(platform: dict[str, str], tmp_path: Path) -> Deployment:
-    return Deployment(platform, tmp_path)
-
 
 TABLE = "CREATE TABLE NAME_t (x INT PRIMARY KEY);\n"
 VIEW = "CREATE MATERIALIZED VIEW NAME_v AS SELECT x + 1 AS y FROM NAME_t;\n"
@@ -63,12 +23,14 @@ def test_applying_twice_changes_nothing(deployment: Deployment) -> None:
     assert {f"{deployment.name}_t", "routes", "predictions"} <= set(second.unchanged)
 
 
-def test_a_changed_definition_is_refused_before_anything_is_touched(deployment: Deployment) -> None:
+def test_a_change_that_loses_rows_is_refused_before_anything_is_touched(deployment: Deployment) -> None:
     deployment.write("10_t.sql", TABLE + VIEW)
     deployment.apply()
-    deployment.write("10_t.sql", TABLE + "\n" + VIEW.replace("+ 1", "+ 2"))
+    deployment.write("10_t.sql", "\n" + TABLE.replace("INT PRIMARY KEY", "BIGINT PRIMARY KEY") + VIEW)
     deployment.write("20_more.sql", "CREATE TABLE NAME_more (x INT);")
-    with pytest.raises(ConflictError, match=rf"materialized view `{deployment.name}_v` has changed.*10_t.sql:3:1"):
+    with pytest.raises(
+        ConflictError, match=rf"table `{deployment.name}_t` cannot be changed: .*--allow-data-loss.*10_t.sql:2:1"
+    ):
         deployment.apply()
     with pytest.raises(psycopg.Error):
         deployment.query("SELECT * FROM NAME_more")

@@ -42,6 +42,6 @@ def test_the_commands_of_a_guide_run(guide: Path, platform: dict[str, str], tmp_
         "HEADRACE_DATA_DIR": platform["data_dir"],
     }
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=220, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

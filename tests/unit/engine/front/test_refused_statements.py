@@ -61,6 +61,8 @@ REFUSED = (
     ('CREATE MATERIALIZED VIEW x AS SELECT * FROM pg_class', '0A000', 26),
     ('CREATE SINK x FROM t', '22023', 13),
     ("CREATE SINK x FROM m WITH (connector = 'nosuch', type = 'append-only')", '0A000', 13),
+    ("CREATE SINK x FROM m WITH (connector = 'blackhole', snapshot = 'no')", '22023', 13),
+    ("CREATE SINK x AS SELECT a FROM t WITH (connector = 'blackhole', snapshot = 'false')", '22023', 13),
     ('CREATE SINK x INTO v AS SELECT a FROM t', '42809', 20),
     ('CREATE SUBSCRIPTION x FROM t', '22023', 21),
     ("CREATE SUBSCRIPTION x FROM v WITH (retention = '1 day')", '42809', 28),
