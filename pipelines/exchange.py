@@ -76,6 +76,8 @@ def run(
     measured: dict[str, tuple[int, float]] = {}
     old = {step.old_id for step in journal.steps if step.verb == "swap"}
     failpoint("journal written")
+    connection.execute("SET background_ddl = false")  # a view is there when its CREATE has answered
+    _await_builds(connection, journal)
     found = snapshot.read(connection, brief=True)
     for step in [each for each in journal.steps if not steps.done(each, found)]:
         start = time.monotonic()
@@ -119,6 +121,16 @@ def session_settings(connection: psycopg.Connection, settings: Mapping[str, str]
     finally:
         for name in settings:
             connection.execute(f"SET {name} = DEFAULT".encode())
+
+
+def _await_builds(connection: psycopg.Connection, journal: Journal) -> None:
+    """A run that was killed may have left the database building a view; that ends by itself, one way or the other."""
+    names = [step.name for step in journal.steps if step.phase == "build"]
+    while True:
+        rows = connection.execute("SELECT ddl_statement FROM rw_catalog.rw_ddl_progress").fetchall()
+        if not any(name in str(row[0]) for row in rows for name in names):
+            return
+        time.sleep(0.2)
 
 
 def _check_reads(step: Step, found: Snapshot, old: set[int]) -> None:

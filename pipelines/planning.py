@@ -207,7 +207,7 @@ def _changed(base: ObjectPlan, work: _Work) -> ObjectPlan:
         return _subscription(replace(base, reason="its definition changed"))
     if base.kind == "INDEX":
         return replace(base, action="recreate", reason="its definition changed")
-    return replace(base, action="refuse", reason=f"a {base.kind.lower()} cannot be changed; drop it and what uses it by hand")
+    return replace(base, action="refuse", reason=f"{base.kind.lower()}s cannot be changed; drop it and what uses it by hand")
 
 
 def _changed_input(base: ObjectPlan, work: _Work) -> ObjectPlan:

@@ -194,14 +194,22 @@ def with_option(sql: str, option: str, value: str) -> str:
     return f"{sql[:end]}{option} = '{value}', {sql[end:]}"
 
 
-def with_symbol(sql: str, name: str) -> str:
-    """The CREATE FUNCTION statement saying by AS which function of the server it means, so that it may have another name."""
+def with_symbol(sql: str, name: str, new: str) -> str:
+    """The CREATE FUNCTION statement with what it needs to be created as `new`: code and servers know it as `name`."""
     words = _words(sql)
     upper = [word.upper() for word, _ in words]
-    using = next((n for n in range(len(upper)) if upper[n] == "USING"), None)
-    if using is None or "AS" in upper[:using]:
+    if "USING" in upper:
+        using = upper.index("USING")
+        at = words[using][1].start
+        return sql if "AS" in upper[:using] else f"{sql[:at]}AS {quote(name)} {sql[at:]}"
+    body = next(
+        (token for before, (word, token) in zip(upper, words[1:], strict=False) if before == "AS" and word[0] in "$'"), None
+    )
+    if body is None or "PYTHON" not in upper:
         return sql
-    return f"{sql[: words[using][1].start]}AS {quote(name)} {sql[words[using][1].start :]}"
+    closing = 1 if sql[body.start] == "'" else sql.index("$", body.start + 1) + 1 - body.start
+    end = body.end + 1 - closing
+    return f"{sql[:end].rstrip()}\n{new} = {name}\n{sql[end:]}"
 
 
 # -- below: called by the above

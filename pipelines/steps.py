@@ -146,7 +146,7 @@ def _build(
     if not each.old_id:
         return [Step("build", "create", each.kind, each.name, text, place=each.place, settings=dict(settings))]
     if each.kind == "FUNCTION":
-        text = sqltext.with_symbol(text, each.name)
+        text = sqltext.with_symbol(text, each.name, each.next_name)
     name, final = each.next_name, "" if each.kind == "FUNCTION" else each.name
     text = sqltext.with_name(text, name)
     return [Step("build", "create", each.kind, name, text, each.old_id, final, each.place, dict(settings))]

@@ -211,6 +211,16 @@ def test_a_changed_function_takes_all_that_calls_it_along(deployment: Deployment
         assert deployment.apply().rebuilt == []
 
 
+def test_a_changed_python_function_finds_its_code_under_the_versioned_name(deployment: Deployment) -> None:
+    function = "CREATE FUNCTION NAME_p(x INT) RETURNS INT LANGUAGE python AS $$\ndef NAME_p(x):\n    return x + 1\n$$;\n"
+    calling = "CREATE MATERIALIZED VIEW NAME_called AS SELECT NAME_p(x) AS y FROM NAME_t;\n"
+    filled(deployment, function + calling)
+    deployment.write("10_t.sql", TABLE + function.replace("x + 1", "x * 100") + calling)
+    with polling(deployment, "called"):
+        deployment.apply()
+    assert deployment.query("SELECT y FROM NAME_called ORDER BY y") == [(100,), (200,), (300,)]
+
+
 SINK = """CREATE SINK NAME_out FROM NAME_sums WITH (connector = 'kafka', topic = 'NAME.out',
 properties.bootstrap.server = '${KAFKA_BOOTSTRAP}', primary_key = 'g') FORMAT UPSERT ENCODE JSON;\n"""
 

@@ -65,6 +65,15 @@ def test_the_created_name_is_exchanged_in_every_form() -> None:
     assert sqltext.with_name('create sink "Out" from a', "Out__next") == 'create sink "Out__next" from a'
 
 
+def test_a_function_under_another_name_still_finds_its_code() -> None:
+    linked = "CREATE FUNCTION f(x int) RETURNS int USING LINK 'http://u'"
+    assert sqltext.with_symbol(linked, "f", "f__1") == "CREATE FUNCTION f(x int) RETURNS int AS f USING LINK 'http://u'"
+    python = "CREATE FUNCTION f(x int) RETURNS int LANGUAGE python AS $$\ndef f(x):\n    return x\n$$"
+    assert sqltext.with_symbol(python, "f", "f__1").endswith("AS $$\ndef f(x):\n    return x\nf__1 = f\n$$")
+    sql = "CREATE FUNCTION f(x int) RETURNS int LANGUAGE sql AS $$ SELECT x $$"
+    assert sqltext.with_symbol(sql, "f", "f__1") == sql
+
+
 def test_an_option_is_added_or_replaced() -> None:
     assert sqltext.with_option("CREATE SINK k FROM a WITH (connector = 'x')", "snapshot", "false") == (
         "CREATE SINK k FROM a WITH (snapshot = 'false', connector = 'x')"
