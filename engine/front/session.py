@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from sqlglot import exp
 
+from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Function, Subscription
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
 from engine.front.explaining import explained
@@ -86,6 +87,7 @@ class EngineSession:
         self._status = "I"
         self._running: Running | None = None
         self._building: int | None = None
+        self._bound: tuple[Statement, Catalog, Write] | None = None
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -110,7 +112,10 @@ class EngineSession:
         if isinstance(statement, QueryStatement):
             fields = _fields(bind_query(statement.query, environment))
         elif isinstance(statement, (Insert, Update, Delete)):
-            fields = bind_write(statement, environment).returning
+            write = bind_write(statement, environment)
+            fields = write.returning
+            if write.constants is not None:
+                self._bound = (statement, environment.catalog, write)
         elif isinstance(statement, (Show, Describe, ShowCreate)):
             fields = (await self._show(statement))[0]
         elif isinstance(statement, CancelJobs):
@@ -191,15 +196,24 @@ class EngineSession:
         return Result(f"SELECT {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
 
     async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
-        write = bind_write(statement, environment)
+        write = self._take_bound(statement, environment) or bind_write(statement, environment)
         if write.kind != "insert":
             # What this session wrote before must be seen by UPDATE and DELETE.
             await self._flush_if_pending(write.table.id)
-        rows, answer = write.split(await self._read(write.select, environment.tables))
+        constants = write.constants
+        rows, answer = write.split(constants if constants is not None else await self._read(write.select, environment.tables))
         if rows.num_rows:
             await self._hand_over(write, rows)
         tag = f"INSERT 0 {rows.num_rows}" if write.kind == "insert" else f"{write.kind.upper()} {rows.num_rows}"
         return Result(tag, write.returning, answer, transaction_status=self._status)
+
+    def _take_bound(self, statement: Statement, environment: Environment) -> Write | None:
+        """What an INSERT of constants was bound to when it was prepared, if nothing has changed since."""
+        bound, self._bound = self._bound, None
+        if bound is None or bound[0] is not statement:
+            return None
+        before, now = bound[1], environment.catalog
+        return bound[2] if before.objects is now.objects and before.path == now.path else None
 
     async def _hand_over(self, write: Write, rows: pa.Table) -> None:
         self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))

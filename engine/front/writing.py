@@ -13,6 +13,7 @@ from engine.catalog.catalog import Catalog
 from engine.catalog.objects import ColumnInfo, Input
 from engine.catalog.text import quote_name
 from engine.connectors.arrow_types import physical_type
+from engine.front.constants import constant_rows
 from engine.front.reading import read_sql
 from engine.plan.algebra import Node, OutputColumn, Project, Scan, Values
 from engine.runtime.table_changes import add_generated
@@ -37,12 +38,14 @@ class Write:
             asks for stands behind them.
         kind: insert, update (old columns c0 .., then new ones n0 ..) or delete (all physical columns).
         returning: columns of the answer; None without RETURNING.
+        constants: the rows themselves, where they are constants; then there is no query.
     """
 
     table: Input
     select: str
     kind: OneOf["insert", "update", "delete"]
     returning: tuple[Field, ...] | None = None
+    constants: pa.Table | None = None
 
     def split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table | None]:
         """The rows to write, and the answer of RETURNING."""
@@ -60,7 +63,7 @@ def bind_write(statement: Insert | Update | Delete, environment: Environment) ->
     """
     table = _must_be_table(statement.table, environment.catalog, environment.database)
     if isinstance(statement, Insert):
-        return _with_returning(Write(table, _bind_insert(statement, table, environment), "insert"), statement, environment)
+        return _with_returning(_bind_insert(statement, table, environment), statement, environment)
     if table.append_only:
         raise UnsupportedQuery(
             f"table `{table.name}` is APPEND ONLY, its rows cannot be changed or deleted",
@@ -112,7 +115,7 @@ def _must_be_table(name: ObjectName, catalog: Catalog, database: str) -> Input:
     return found
 
 
-def _bind_insert(statement: Insert, table: Input, environment: Environment) -> str:
+def _bind_insert(statement: Insert, table: Input, environment: Environment) -> Write:
     targets = _target_columns(statement.columns, statement.table, table)
     node = _bind_rows(statement.query, [table.columns[t] for t in targets], environment)
     by_target = {t: i for i, t in enumerate(targets)}
@@ -125,7 +128,9 @@ def _bind_insert(statement: Insert, table: Input, environment: Environment) -> s
             values[position] = _default(column)
     add_generated(table, values)
     outputs = [(column.name, values[position]) for position, column in enumerate(table.columns) if not column.hidden]
-    return read_sql(project(node, outputs), environment)
+    constants = constant_rows(node, [value for _, value in outputs]) if not statement.returning else None
+    select = read_sql(project(node, outputs), environment) if constants is None else ""
+    return Write(table, select, "insert", constants=constants)
 
 
 def _target_columns(names: Sequence[str], target: ObjectName, table: Input) -> list[int]:

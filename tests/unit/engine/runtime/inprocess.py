@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from core.clock import Clock, SystemClock
 from core.settings import EngineSettings
 from engine.front.session import EngineSession, EngineSessions
 from engine.runtime.engine import Engine
 from engine.session import Result
+
+T = TypeVar("T")
 
 
 class InProcess:
@@ -39,6 +42,10 @@ class InProcess:
             return result
 
         return self._loop.run_until_complete(everything())
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What one call of the session gives."""
+        return self._loop.run_until_complete(coroutine)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         found = self.run(sql).rows
