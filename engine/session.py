@@ -70,8 +70,16 @@ class Session(Protocol):
         """Run-time parameters to announce at start-up: server_version, server_encoding, client_encoding, DateStyle ..."""
         ...
 
+    @property
+    def idle_in_transaction_seconds(self) -> float | None:
+        """How long the client may leave a transaction block open without a word; None for ever."""
+        ...
+
     def parse(self, sql: str) -> Sequence[Statement]:
-        """Split a simple query into its statements; an empty query is an empty sequence."""
+        """Split a simple query into its statements; an empty query is an empty sequence.
+
+        Positions in errors, also in those of `prepare` and `execute`, count from the start of this text.
+        """
         ...
 
     async def prepare(self, statement: Statement, parameter_types: Sequence[SqlType | None] = ()) -> Prepared:

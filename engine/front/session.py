@@ -93,6 +93,10 @@ class EngineSession:
     def parameters(self) -> Mapping[str, str]:
         return {name: self._variables.get(name) for name in REPORTED}
 
+    @property
+    def idle_in_transaction_seconds(self) -> float | None:
+        return self._variables.idle_in_transaction_seconds
+
     def parse(self, sql: str) -> Sequence[Statement]:
         try:
             return parse(sql)
@@ -429,7 +433,7 @@ class EngineSession:
         )
 
     async def _read(self, sql: str, tables: Mapping[str, pa.Table] | None = None) -> pa.Table:
-        self._running = Running()
+        self._running = Running(self._variables.statement_timeout_seconds)
         try:
             return await asyncio.wrap_future(self._engine.reads.submit(sql, self._running, tables))
         finally:

@@ -6,6 +6,8 @@ set by `headrace pipeline apply` only where `version()` tells that it talks to u
 
 from __future__ import annotations
 
+import re
+
 from engine.sql.errors import InvalidParameter, UndefinedObject
 from engine.sql.intervals import parse_interval
 
@@ -58,6 +60,8 @@ _ALIASES = {
     "transaction isolation level": "transaction_isolation",
     "streaming_enable_arrangement_backfill": "streaming_use_arrangement_backfill",
 }
+_DURATIONS = {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+_UNITS_MS = {"": 1.0, "us": 0.001, "ms": 1.0, "s": 1_000.0, "min": 60_000.0, "h": 3_600_000.0, "d": 86_400_000.0}
 _BOOLEANS = {"rw_implicit_flush", "background_ddl"}
 
 
@@ -85,6 +89,8 @@ class Variables:
         new = _DEFAULTS[key] if value is None else value
         if key in _BOOLEANS:
             new = "true" if _is_true(name, new) else "false"
+        if key in _DURATIONS:
+            _duration_ms(name, new)
         if key == "timezone" and new.strip("'\"").upper() not in ("UTC", "GMT", "ETC/UTC", "0"):
             raise InvalidParameter(
                 f"time zone `{new}` is not supported, a session is in UTC",
@@ -106,6 +112,23 @@ class Variables:
     @property
     def implicit_flush(self) -> bool:
         return self._values["rw_implicit_flush"] == "true"
+
+    @property
+    def statement_timeout_seconds(self) -> float | None:
+        """The limit of `statement_timeout`; None where it is 0."""
+        return self._milliseconds("statement_timeout")
+
+    @property
+    def idle_in_transaction_seconds(self) -> float | None:
+        """How long a block may stay open without a statement; None for ever.
+
+        A block holds nothing here, so the default is only shown; what a client sets counts.
+        """
+        key = "idle_in_transaction_session_timeout"
+        return None if self._values[key] == _DEFAULTS[key] else self._milliseconds(key)
+
+    def _milliseconds(self, key: str) -> float | None:
+        return _duration_ms(key, self._values[key]) / 1000 or None
 
     @property
     def source_settings(self) -> dict[str, str]:
@@ -134,3 +157,13 @@ def _is_true(name: str, value: str) -> bool:
     if text in ("false", "off", "no", "0", "f"):
         return False
     raise InvalidParameter(f"parameter `{name}` requires a Boolean value, not `{value}`")
+
+
+def _duration_ms(name: str, value: str) -> float:
+    """`250`, `250ms`, `1 min`: without a unit milliseconds, as in PostgreSQL."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
+    if found is None or found[2] not in _UNITS_MS:
+        raise InvalidParameter(
+            f"invalid value for parameter `{name}`: `{value}`", fix="Write milliseconds, or a unit: `500`, `10s`, `1min`."
+        )
+    return float(found[1]) * _UNITS_MS[found[2]]

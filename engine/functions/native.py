@@ -13,6 +13,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import DecimalException
 from typing import Any, TypeVar
 
 import duckdb
@@ -90,7 +91,7 @@ def _guarded(function: Callable[..., Any], parameters: tuple[str, ...] | None, n
             raise
         except SqlError as error:
             raise ValueFault(error.sqlstate, error.what, error.fix) from error
-        except OverflowError as error:
+        except (OverflowError, DecimalException) as error:
             raise ValueFault("22003", "value out of range") from error
 
     if parameters is not None:

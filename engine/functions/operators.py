@@ -20,7 +20,8 @@ def declare(t: FunctionTable) -> None:
         divide = "//" if number in _INTEGERS else "/"
         t.add("/", pair, f"({zero} CAST({{0}} {divide} {{1}} AS {type_}) END)")
         t.add("%", pair, f"({zero} CAST({{0}} % {{1}} AS {type_}) END)")
-        t.add("neg", f"{number} -> {number}", "(-{0})")
+        # DuckDB makes a HUGEINT of the negated smallest constant; subtracted from zero it overflows, as it must.
+        t.add("neg", f"{number} -> {number}", f"(CAST(0 AS {type_}) - {{0}})" if number in _INTEGERS else "(-{0})")
         t.add("abs", f"{number} -> {number}", "abs({0})")
     for number in _INTEGERS:
         for sign, template in (("&", "({0} & {1})"), ("|", "({0} | {1})"), ("#", "xor({0}, {1})")):

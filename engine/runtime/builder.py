@@ -492,7 +492,11 @@ def _function(statement: CreateFunction, place: Place, catalog: Catalog) -> Buil
     environment = table_environment(catalog, place.database)
     binder = ExpressionBinder(environment, Scope(), "a function")
     nothing = [Literal(type_, None) for _, type_ in function.arguments]
-    inline_call(function, nothing, environment, lambda n, e, s: ExpressionBinder(e, s).bind(n), binder.coerce)
+    try:
+        inline_call(function, nothing, environment, lambda n, e, s: ExpressionBinder(e, s).bind(n), binder.coerce)
+    except SqlError as error:
+        error.position = position  # it counts in the body, which is a constant of the statement
+        raise
     return Built(replace(function, depends_on=tuple(environment.used)))
 
 

@@ -18,9 +18,14 @@ _THREADS = 4
 
 
 class Running:
-    """A query under way; `cancel` may be called from any thread."""
+    """A query under way; `cancel` may be called from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        timeout_seconds: the session's own limit, if it has one; the engine's holds in any case.
+    """
+
+    def __init__(self, timeout_seconds: float | None = None) -> None:
+        self.timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._cancelled: str | None = None
@@ -65,7 +70,8 @@ class ReadPool:
         for name, table in tables.items():
             connection.register(name, table)
         running.begin(connection)
-        watchdog = threading.Timer(self._timeout_seconds, running.cancel, ["canceling statement due to statement timeout"])
+        timeout = min(self._timeout_seconds, running.timeout_seconds or self._timeout_seconds)
+        watchdog = threading.Timer(timeout, running.cancel, ["canceling statement due to statement timeout"])
         watchdog.daemon = True
         watchdog.start()
         try:

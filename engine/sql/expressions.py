@@ -64,6 +64,10 @@ class Literal(Expr):
 
     value: object
 
+    def __hash__(self) -> int:
+        # A list or a dict is a value too, and an expression is a key wherever equal ones are computed once.
+        return hash((self.type, repr(self.value)))
+
 
 @dataclass(frozen=True)
 class Parameter(Expr):

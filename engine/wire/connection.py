@@ -186,7 +186,7 @@ class Connection:
         }  # fmt: skip
         skipping = False
         while True:
-            kind, body = await self._channel.read_message()
+            kind, body = await self._next_message(session)
             if kind == b"X":
                 return
             if kind == b"S":
@@ -205,6 +205,18 @@ class Connection:
                 # Copy messages may still arrive after a COPY has failed; they are to be ignored.
                 raise ProtocolViolation(f"invalid frontend message type {kind[0]}")
 
+    async def _next_message(self, session: Session) -> tuple[bytes, bytes]:
+        seconds = session.idle_in_transaction_seconds if self._answers.status != "I" else None
+        if seconds is None:
+            return await self._channel.read_message()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._channel.read_message()
+        except TimeoutError as error:
+            raise SqlError(
+                "terminating connection due to idle-in-transaction timeout", sqlstate="25P03", fix="End the transaction sooner."
+            ) from error
+
     async def _sync(self, extended: ExtendedQuery) -> None:
         if self._answers.status == "I":
             extended.end_transaction()
@@ -215,15 +227,12 @@ class Connection:
         sql = reader.text()
         reader.finish()
         extended.forget_unnamed()
-        position = 0
 
         async def run() -> None:
-            nonlocal position
             statements = session.parse(sql)
             if not statements:
                 self._channel.write(messages.EMPTY_QUERY_RESPONSE)
             for statement in statements:
-                position = max(sql.find(statement.text, position), position)
                 prepared = await session.prepare(statement)
                 if prepared.copy_fields is not None:
                     self._answers.completed(await receive_copy(self._channel, session, prepared))
@@ -239,14 +248,13 @@ class Connection:
                         await self._answers.rows(result.fields, formats, result.rows)
                 self._answers.completed(result)
                 extended.deallocate(statement)
-                position += len(statement.text)
 
-        await self._guarded(run(), lambda: position)
+        await self._guarded(run())
         if self._answers.status == "I":
             extended.end_transaction()
         await self._answers.ready()
 
-    async def _guarded(self, work: Awaitable[None], offset: Callable[[], int] = lambda: 0) -> bool:
+    async def _guarded(self, work: Awaitable[None]) -> bool:
         """Run one message's work; an error goes to the client. True when there was none."""
         self._executing = True
         try:
@@ -254,7 +262,7 @@ class Connection:
         except (ConnectionLost, ProtocolViolation):
             raise
         except Exception as error:  # noqa: BLE001  # every statement's error is the client's to see, and no other client's
-            self._answers.failed(error_fields(error, position_offset=offset()))
+            self._answers.failed(error_fields(error))
             return False
         finally:
             self._executing = False

@@ -15,20 +15,19 @@ logger = logging.getLogger(__name__)
 PROTOCOL_VIOLATION = "08P01"
 
 
-def error_fields(error: Exception, *, severity: str = "ERROR", position_offset: int = 0) -> dict[str, str]:
+def error_fields(error: Exception, *, severity: str = "ERROR") -> dict[str, str]:
     """What a client may see of an error; what nobody foresaw is logged here and told as `internal error` only.
 
     Args:
         error: what was raised.
         severity: ERROR, or FATAL when the connection ends.
-        position_offset: characters before the statement in the text that the client sent.
     """
     if isinstance(error, SqlError):
         fields = _fields(severity, error.sqlstate, _sentence(error))
         if error.fix:
             fields["H"] = error.fix
         if error.position is not None:
-            fields["P"] = str(error.position + position_offset)
+            fields["P"] = str(error.position)
         return fields
     if isinstance(error, HeadraceError):
         fields = _fields(severity, "58000", _sentence(error))

@@ -13,7 +13,7 @@ from engine.catalog.objects import Function, Index, Input, MaterializedView, Vie
 from engine.catalog.pg_catalog import schema_oid
 from engine.catalog.text import quote_name
 from engine.sql.binder.scope import Environment
-from engine.sql.errors import SqlError, UndefinedObject, UndefinedTable
+from engine.sql.errors import SqlError, UndefinedFunction, UndefinedObject, UndefinedTable
 from engine.sql.expressions import Call, Case, Cast, Expr, Literal, Parameter
 from engine.sql.statements import ObjectName
 from engine.sql.types import BOOL, INT4, SCALARS, VARCHAR, list_of
@@ -34,6 +34,8 @@ def catalog_call(name: str, args: Sequence[Expr], environment: Environment) -> E
     if texts is not None and args:
         return _by_id(args[0], texts(environment))
     special = _SPECIAL.get(name)
+    if special is not None and not args:
+        raise UndefinedFunction(f"function `{name}()` does not exist", fix="Pass it an argument.")
     return special(args, environment) if special is not None else None
 
 

@@ -227,7 +227,13 @@ class ExpressionBinder:
         inner = self.bind(node.this)
         if isinstance(inner, Literal) and isinstance(inner.value, (int, float, Decimal)) and not isinstance(inner.value, bool):
             value = -inner.value
-            return _integer(value) if isinstance(value, int) else Literal(inner.type, value)
+            if not isinstance(value, int):
+                return Literal(inner.type, value)
+            if isinstance(node.this, exp.Literal):
+                return _integer(value)
+            limit = _INTEGER_LIMITS.get(inner.type.name)
+            if limit is None or -limit <= value < limit:
+                return Literal(inner.type, value)
         return self._call("neg", [inner], node)
 
     def _not(self, node: exp.Not) -> Expr:
@@ -547,6 +553,9 @@ class ExpressionBinder:
 
     def _scalar_subquery(self, node: exp.Expr) -> Expr:
         return bind_scalar(self, node)
+
+
+_INTEGER_LIMITS = {"int2": 1 << 15, "int4": 1 << 31, "int8": 1 << 63}
 
 
 def _check_no_filter(call: FunctionCall) -> None:

@@ -9,7 +9,7 @@ import pytest
 from engine.sql.errors import SqlError
 from tests.unit.engine.runtime.inprocess import InProcess, running
 
-_OBJECTS = """
+OBJECTS = """
 CREATE TABLE t (a INT PRIMARY KEY, b VARCHAR);
 CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM t;
 CREATE VIEW v AS SELECT a FROM t;
@@ -71,7 +71,7 @@ REFUSED = (
     ("CREATE AGGREGATE agg(INT) RETURNS INT LANGUAGE javascript AS 'x'", '0A000', 18),
     ("CREATE FUNCTION f(INT) RETURNS INT LANGUAGE rust AS 'x'", '0A000', 17),
     ("CREATE FUNCTION f(INT) RETURNS INT LANGUAGE python AS 'def g(x): return x'", '42P13', 17),
-    ("CREATE FUNCTION f(INT) RETURNS INT LANGUAGE sql AS 'SELECT nothing'", '42703', 8),
+    ("CREATE FUNCTION f(INT) RETURNS INT LANGUAGE sql AS 'SELECT nothing'", '42703', 17),
     ('CREATE SEQUENCE s', '0A000', 8),
     ('CREATE TEMPORARY TABLE x (a INT)', '0A000', 8),
     ('DROP TABLE nothing', '42P01', 12),
@@ -106,7 +106,7 @@ REFUSED = (
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     with running(tmp_path_factory.mktemp("refused")) as found:
-        found.run(_OBJECTS)
+        found.run(OBJECTS)
         yield found
 
 

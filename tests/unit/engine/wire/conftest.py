@@ -85,6 +85,10 @@ class DuckSession:
             "TimeZone": "UTC", "integer_datetimes": "on", "standard_conforming_strings": "on", "IntervalStyle": "postgres",
         }  # fmt: skip
 
+    @property
+    def idle_in_transaction_seconds(self) -> float | None:
+        return None
+
     def parse(self, sql: str) -> Sequence[Statement]:
         copy = re.fullmatch(
             r'COPY "?(\w+)"?(?:\([^)]*\))? (FROM STDIN|TO STDOUT)(?: WITH)?(?: \((.*)\))?;?\s*',
