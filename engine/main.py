@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import engine.connectors.iceberg_sink  # noqa: F401  # at the start: the first Iceberg sink must not stop the epochs for it
 from core.clock import SystemClock
 from core.settings import EngineSettings
 from engine.front.metrics import MetricsServer
