@@ -67,7 +67,7 @@ def _declare() -> None:
     t.add("sum", "float8 -> float8", "{sum({0})}")
     t.add("sum", "interval -> interval", f"({_INTERVAL_SUM})")
     for name in ("int2", "int4", "int8"):
-        t.add("avg", f"{name} -> numeric", f"hr_numeric_avg({_INT_PARTS}, {{count({{0}})}})")
+        t.add("avg", f"{name} -> numeric", "hr_numeric_avg_whole(CAST({sum({0})} AS HUGEINT), {count({0})})")
     t.add("avg", "numeric -> numeric", f"hr_numeric_avg({_PARTS}, {{count({{0}})}})")
     t.add("avg", "float4 -> float8", "{avg({0})}")
     t.add("avg", "float8 -> float8", "{avg({0})}")

@@ -56,6 +56,9 @@ def _avg(whole: int, fraction: int, scale: int, count: int) -> int:
     return numeric.divide(numeric.combine(whole, fraction, scale), numeric.from_int(count))
 
 
+native("hr_numeric_avg_whole", "HUGEINT", "BIGINT", returns=NUMERIC)(numeric.average)
+
+
 @native("hr_numeric_sum_list", f"{NUMERIC}[]", returns=NUMERIC)
 def _sum_list(keys: list[int | None] | None) -> int | None:
     total: int | None = None

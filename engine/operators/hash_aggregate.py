@@ -94,7 +94,7 @@ class HashAggregate(Operator):
         count = f"p{len(self._partials) - 1}"
         parts = f"p{first}, p{first + 1}, p{first + 2}" if numeric else f"p{first}, 0, 0"
         if kind == "avg":
-            final = f"hr_numeric_avg({parts}, {count})"
+            final = f"hr_numeric_avg({parts}, {count})" if numeric else f"hr_numeric_avg_whole(p{first}, {count})"
         elif call.type.name == "numeric":
             final = f"hr_numeric_sum({parts})"
         else:

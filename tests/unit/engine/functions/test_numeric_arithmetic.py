@@ -29,6 +29,11 @@ def test_a_number_comes_back_with_its_own_scale(value: Decimal) -> None:
     assert numeric.to_decimal(key(value)) == value
 
 
+@given(total=MANTISSAS, count=st.one_of(st.integers(1, 50), st.integers(1, 10**12)))
+def test_an_average_of_whole_numbers_is_their_quotient(total: int, count: int) -> None:
+    assert numeric.average(total, count) == numeric.divide(numeric.from_int(total), numeric.from_int(count))
+
+
 @given(a=NUMBERS, b=NUMBERS)
 def test_keys_sort_as_numbers_do(a: Decimal, b: Decimal) -> None:
     assert (key(a) >> 5 < key(b) >> 5) == (a < b)
