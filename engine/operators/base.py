@@ -131,6 +131,7 @@ class Operator(ABC):
         key: positions of the stream key.
         append_only: the output never retracts.
         watermarked: positions that carry a watermark.
+        keeps: `kept` can be read.
         next_wake: unix milliseconds at which the output changes without input; None where it does not.
     """
 
@@ -140,6 +141,7 @@ class Operator(ABC):
     key: tuple[int, ...] = ()
     append_only: bool = False
     watermarked: frozenset[int] = frozenset()
+    keeps: bool = False
     next_wake: int | None = None
 
     def state(self) -> tuple[StateTable, ...]:
@@ -158,6 +160,10 @@ class Operator(ABC):
     @abstractmethod
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         """Turn the inputs' changelogs of an epoch into the output's."""
+
+    def kept(self) -> str:
+        """All rows of the output, as of after this epoch's `step`: a FROM item with c0 ..; so consumers need no copy of them."""
+        raise NotImplementedError(f"`{self.name}` does not keep its output")
 
     @property
     def name(self) -> str:

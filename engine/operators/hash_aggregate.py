@@ -1,9 +1,12 @@
-"""Aggregate that is brought up to date by adding and subtracting: count, exact sum and avg, min and max of append-only input.
+"""Aggregate that is brought up to date by adding and subtracting: count, exact sum and avg, min and max.
 
 State per group: the number of rows, and for each call its partial values. One statement folds the epoch's rows into one row a
 group beside the group's old state; the output picks from it the old row, retracted, and the new one, where they differ. What
 was touched is counted, so that the state is written by the cheapest statement, and an output without rows, or without
 retractions, is known as such to whoever reads it.
+
+A maximum is merged like a sum unless a value as large as it was retracted; only groups where that happened are computed from
+their rows (`ExtremeRows`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.functions.aggregates import maintenance_of
-from engine.operators.base import Delta, EpochContext, Operator, StateTable, columns, no_change, same_key, store
+from engine.operators.base import (
+    Delta,
+    EpochContext,
+    Operator,
+    StateTable,
+    columns,
+    no_change,
+    same_key,
+    store,
+    stored_input,
+)
+from engine.operators.extreme_rows import ExtremeRows
 from engine.operators.group_watermarks import carried_watermarks, forget_groups
 from engine.sql.expressions import AggregateCall, Expr, render_lenient
 from engine.sql.types import SqlType
@@ -24,12 +38,19 @@ _PARTIAL = re.compile(r"\bp(?=\d+\b)")
 
 @dataclass(frozen=True)
 class _Partial:
-    """One column of state: how an epoch's rows make it, how two are merged, and its value for a new group."""
+    """One column of state: how an epoch's rows make it, how two are merged, and its value for a new group.
+
+    Attributes:
+        retracted: the extreme of the retracted values, where it may take back the one that is kept.
+        beaten: whether, in place of `{0}`, that is behind the merged value, in place of `{1}`.
+    """
 
     type: str
     fold: str
     merge: str
     initial: str
+    retracted: str = ""
+    beaten: str = ""
 
 
 class HashAggregate(Operator):
@@ -46,15 +67,18 @@ class HashAggregate(Operator):
         self.watermarked = frozenset(self._carried)
         self._partials: list[_Partial] = []
         self._finals: list[str] = []
+        extremes = [call for call in calls if maintenance_of(call) == "extreme"]
+        self._rows = ExtremeRows(source, groups, extremes) if extremes and not source.append_only else None
         for call in calls:
             self._plan(call)
+        # Groups behind a watermark are forgotten, which is no change of the output; numerics cost a call into Python a row.
+        self.keeps = not self._carried and not any("hr_" in final for final in self._finals)
         self._state = ""
 
     @staticmethod
-    def can_maintain(source: Operator, calls: tuple[AggregateCall, ...]) -> bool:
+    def can_maintain(calls: tuple[AggregateCall, ...]) -> bool:
         """Whether every call can be kept by merging."""
-        kinds = {maintenance_of(call) for call in calls}
-        return "recompute" not in kinds and ("extreme" not in kinds or source.append_only)
+        return all(maintenance_of(call) != "recompute" for call in calls)
 
     def _plan(self, call: AggregateCall) -> None:
         kind = maintenance_of(call)
@@ -67,14 +91,7 @@ class HashAggregate(Operator):
             return
         value = render_lenient(call.args[0])
         if kind == "extreme":
-            self._partials.append(
-                _Partial(
-                    call.type.duckdb,
-                    f"{call.name}({value}){condition}",
-                    ("least" if call.name == "min" else "greatest") + "({0}, {1})",
-                    "NULL",
-                )
-            )
+            self._partials.append(self._extreme(call, value))
             self._finals.append(f"p{first}")
             return
         numeric = call.args[0].type.name == "numeric"
@@ -101,13 +118,30 @@ class HashAggregate(Operator):
             final = f"CAST(p{first} AS {call.type.duckdb})"
         self._finals.append(f"CASE WHEN {count} > 0 THEN {final} END")
 
+    def _extreme(self, call: AggregateCall, value: str) -> _Partial:
+        smallest = call.name == "min"
+        merge = ("least" if smallest else "greatest") + "({0}, {1})"
+        tests = [render_lenient(call.filter)] if call.filter is not None else []
+        if self._rows is None:
+            condition = f" FILTER (WHERE {tests[0]})" if tests else ""
+            return _Partial(call.type.duckdb, f"{call.name}({value}){condition}", merge, "NULL")
+        came, went = (f"{call.name}({value}) FILTER (WHERE {' AND '.join([*tests, sign])})" for sign in ("d > 0", "d < 0"))
+        return _Partial(call.type.duckdb, came, merge, "NULL", went, f"{{0}} {'>' if smallest else '<'} {{1}}")
+
     def name_state(self, prefix: str) -> None:
         self._state = f"{prefix}_groups"
+        if self._rows is not None:
+            self._rows.name_state(prefix)
 
     def state(self) -> tuple[StateTable, ...]:
         extra = (("n", "BIGINT"), *((f"p{i}", partial.type) for i, partial in enumerate(self._partials)))
         types: tuple[SqlType, ...] = tuple(g.type for g in self._groups)
-        return (StateTable(self._state, types, extra),)
+        return (StateTable(self._state, types, extra), *(self._rows.state() if self._rows is not None else ()))
+
+    def kept(self) -> str:
+        groups = len(self._groups)
+        items = [*columns(groups), *(f"{final} AS c{groups + i}" for i, final in enumerate(self._finals))]
+        return f"(SELECT {', '.join(items)} FROM {self._state})"
 
     def initialize(self, epoch: EpochContext) -> Delta:
         if self._groups:
@@ -125,17 +159,34 @@ class HashAggregate(Operator):
         return replace(result, watermarks=marks)
 
     def _fold(self, epoch: EpochContext, delta: Delta) -> Delta:
-        changed, count = epoch.temp(self._changed(delta.source))
+        source = delta.source
+        if self._rows is not None and self._rows.own:
+            stored = stored_input(epoch, delta, self.inputs[0])
+            if stored is None:
+                return no_change()
+            source = stored
+            self._rows.apply(epoch, source, delta.grows)
+        changed, count = epoch.temp(self._changed(source))
         if not count:
             return no_change()
-        ((known, ended, gone, come),) = epoch.fetch_rows(
-            f"SELECT count(o_n), count(*) FILTER (WHERE NOT lives), count(*) FILTER (WHERE lived AND differs),"
-            f" count(*) FILTER (WHERE lives AND differs) FROM {changed}"
-        )
+        known, ended, gone, come, lost = self._count(epoch, changed)
+        if lost:
+            assert self._rows is not None
+            changed, _ = epoch.temp(self._corrected(changed, self._rows))
+            known, ended, gone, come, _ = self._count(epoch, changed)
         self._write(epoch, changed, known, count, ended)
         if not gone and not come:
             return no_change()
         return Delta(f"({self._output(changed)})", picked=True, exact=True, grows=not gone)
+
+    def _count(self, epoch: EpochContext, changed: str) -> tuple[int, ...]:
+        """Of the touched groups: had state, ended, retract a row, insert one, lost the extreme that they had."""
+        lost = "count(*) FILTER (WHERE lost)" if self._rows is not None else "0"
+        (counts,) = epoch.fetch_rows(
+            f"SELECT count(o_n), count(*) FILTER (WHERE NOT lives), count(*) FILTER (WHERE lived AND differs),"
+            f" count(*) FILTER (WHERE lives AND differs), {lost} FROM {changed}"
+        )
+        return counts
 
     def _write(self, epoch: EpochContext, changed: str, known: int, count: int, ended: int) -> None:
         """Bring the state up to date.
@@ -166,16 +217,44 @@ class HashAggregate(Operator):
         groups = len(self._groups)
         folds = [f"{render_lenient(g)} AS c{i}" for i, g in enumerate(self._groups)]
         folds += ["sum(d) AS n", *(f"{p.fold} AS p{i}" for i, p in enumerate(self._partials))]
+        folds += [f"{p.retracted} AS r{i}" for i, p in enumerate(self._partials) if p.retracted]
         group_by = f" GROUP BY {', '.join(render_lenient(g) for g in self._groups)}" if groups else ""
         folded = f"(SELECT {', '.join(folds)} FROM {source} AS t{group_by})"
         items = [*columns(groups, "f"), "s.n AS o_n", "CAST(coalesce(s.n, 0) + f.n AS BIGINT) AS n"]
         for i, p in enumerate(self._partials):
             merged = p.merge.format(f"coalesce(s.p{i}, {p.initial})", f"f.p{i}")
             items += [f"s.p{i} AS o_p{i}", f"CAST({merged} AS {p.type}) AS p{i}"]
+        lost = [
+            f"f.r{i} IS NOT NULL AND ({p.beaten.format(f'f.r{i}', p.merge.format(f's.p{i}', f'f.p{i}'))}) IS NOT TRUE"
+            for i, p in enumerate(self._partials)
+            if p.retracted
+        ]
+        if lost:
+            alive = "coalesce(s.n, 0) + f.n > 0 AND " if groups else ""
+            items.append(f"{alive}({' OR '.join(lost)}) AS lost")
         on = same_key("f", "s", range(groups))
         having = "" if groups else " WHERE f.n IS NOT NULL"
         merged = f"SELECT {', '.join(items)} FROM {folded} AS f LEFT JOIN {self._state} AS s ON {on}{having}"
-        lived, lives = ("coalesce(o_n > 0, false)", "n > 0") if groups else ("o_n IS NOT NULL", "true")
+        return self._valued(merged)
+
+    def _corrected(self, changed: str, rows: ExtremeRows) -> str:
+        """Touched groups again, those that lost their extreme with the one that their rows have."""
+        groups = len(self._groups)
+        items = [*columns(groups, "f"), "f.o_n", "f.n", "false AS lost"]
+        place = groups
+        for i, p in enumerate(self._partials):
+            items.append(f"f.o_p{i}")
+            items.append(f"CASE WHEN f.lost THEN x.c{place} ELSE f.p{i} END AS p{i}" if p.retracted else f"f.p{i}")
+            place += bool(p.retracted)
+        touched = f"(SELECT * FROM {changed} WHERE lost)"
+        found = f"({rows.extremes(touched)})"
+        return self._valued(
+            f"SELECT {', '.join(items)} FROM {changed} AS f LEFT JOIN {found} AS x ON {same_key('f', 'x', range(groups))}"
+        )
+
+    def _valued(self, merged: str) -> str:
+        """Groups with their state and what it says: whether the group lived and lives, its old and new values."""
+        lived, lives = ("coalesce(o_n > 0, false)", "n > 0") if self._groups else ("o_n IS NOT NULL", "true")
         finals = [f"{final} AS v{i}, {_PARTIAL.sub('o_p', final)} AS w{i}" for i, final in enumerate(self._finals)]
         valued = f"SELECT {', '.join(['*', f'{lived} AS lived', f'{lives} AS lives', *finals])} FROM ({merged}) AS m"
         changes = " OR ".join(["lived <> lives", *(f"v{i} IS DISTINCT FROM w{i}" for i in range(len(self._finals)))])

@@ -5,6 +5,11 @@ before, then the right changes meet the left state of after.
 
     d(A join B)  =  dA join B_old   +   A_new join dB
 
+Where an input keeps its output anyway (an aggregate), an inner join reads it there, as it is after the epoch, and has no copy:
+
+    d(A join B)  =  A_old join dB   +   dA join B_new                      B kept below
+                 =  A_new join dB   +   dA join B_new   -   dA join dB     both kept below
+
 An inner join is that and no more. Where a side is preserved (outer, semi, anti), a change on the other side may give or take
 a row its only match, so those join keys are computed before and after, and the difference goes out. Touched keys are found
 with IS NOT DISTINCT FROM, but joined with the condition as written, or preserved rows with NULL keys would vanish.
@@ -80,13 +85,18 @@ class Join(Operator):
         marked_right = {b.right for b in self._bounds if not b.at_least} if kind in ("inner", "right") else set()
         self._marked = ({p: plan.left[p] for p in marked_left}, {p: plan.right[p] for p in marked_right})
         self.watermarked = frozenset([*self._marked[0].values(), *self._marked[1].values()])
+        self._kept = (kind == "inner" and left.keeps, kind == "inner" and right.keeps)
         self._left = self._right = ""
 
     def name_state(self, prefix: str) -> None:
-        self._left, self._right = f"{prefix}_left", f"{prefix}_right"
+        names = (f"{prefix}_left", f"{prefix}_right")
+        self._left, self._right = (
+            source.kept() if kept else name for source, kept, name in zip(self.inputs, self._kept, names, strict=True)
+        )
 
     def state(self) -> tuple[StateTable, ...]:
-        return (StateTable(self._left, self.inputs[0].types), StateTable(self._right, self.inputs[1].types))
+        own = zip((self._left, self._right), self.inputs, self._kept, strict=True)
+        return tuple(StateTable(name, source.types) for name, source, kept in own if not kept)
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         left = stored_input(epoch, deltas[0], self.inputs[0])
@@ -95,22 +105,30 @@ class Join(Operator):
         if left is None and right is None:
             return no_change(marks)
         # The right state stays as it was until the output is computed; the left one is brought up to date first where the right
-        # changes have to meet it.
+        # changes have to meet it. A side that is kept below is up to date already, so then the other one waits.
         parts: list[str] = []
         if left is not None:
             parts += self._left_changes(epoch, left)
-            self._apply(epoch, left, 0, deltas[0].grows)
+            if not self._kept[1]:
+                self._apply(epoch, left, 0, deltas[0].grows)
         if right is not None:
             parts += self._right_changes(epoch, right)
+        twice = left is not None and right is not None and self._kept == (True, True)
+        if left is not None and right is not None and twice:
+            parts.append(self._select(left, right, self._kind, "-l.d * r.d"))
         union = " UNION ALL ".join(parts)
-        grows = self._kind == "inner" and all(
-            delta.empty or delta.grows or source.append_only for delta, source in zip(deltas, self.inputs, strict=True)
+        grows = (
+            self._kind == "inner"
+            and not twice
+            and all(delta.empty or delta.grows or source.append_only for delta, source in zip(deltas, self.inputs, strict=True))
         )
         if grows:
             result = replace(store(epoch, union), grows=True)
         else:
             name, count = consolidate(epoch, union, len(self.types))
             result = Delta(name, count == 0)
+        if left is not None and self._kept[1]:
+            self._apply(epoch, left, 0, deltas[0].grows)
         if right is not None:
             self._apply(epoch, right, 1, deltas[1].grows)
         if epoch.number % CLEANING_EPOCHS == 0:
@@ -132,6 +150,8 @@ class Join(Operator):
                 epoch.execute(f"DELETE FROM {state} WHERE {old}")
 
     def _apply(self, epoch: EpochContext, delta: str, side: int, grows: bool) -> None:
+        if self._kept[side]:
+            return
         source = self.inputs[side]
         state = self._left if side == 0 else self._right
         apply_to_state(epoch, state, delta, len(source.types), source.key, source.append_only or grows)

@@ -25,6 +25,12 @@ class Project(Operator):
         self.watermarked = frozenset(i for i, _ in self._carried)
         self._keeps_all = {e.index for e in self._exprs if isinstance(e, Column)} == set(range(len(source.types)))
 
+        self.keeps = source.keeps and all(isinstance(e, Column) for e in self._exprs)
+
+    def kept(self) -> str:
+        picked = ", ".join(f"{render(e)} AS c{i}" for i, e in enumerate(self._exprs))
+        return f"(SELECT {picked} FROM {self.inputs[0].kept()} AS k)"
+
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         del epoch
         (delta,) = deltas

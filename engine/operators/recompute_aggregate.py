@@ -1,7 +1,6 @@
 """Aggregate that keeps the rows of every group and computes touched groups anew.
 
-For what cannot be undone exactly: float sums and averages, ordered and distinct aggregates, min and max over retracting
-input, standard deviations. The result does not depend on where epochs were cut. Cost: the rows of the touched groups.
+For what cannot be undone exactly: float sums and averages, ordered and distinct aggregates, standard deviations. The result does not depend on where epochs were cut. Cost: the rows of the touched groups.
 """
 
 from __future__ import annotations
@@ -41,7 +40,11 @@ class RecomputeAggregate(Operator):
         self._carried = carried_watermarks(source, groups)
         self.watermarked = frozenset(self._carried)
         self._groups = len(groups)
+        self.keeps = not self._carried  # groups behind a watermark are forgotten, which is no change of the output
         self._rows = self._out = ""
+
+    def kept(self) -> str:
+        return self._out
 
     def name_state(self, prefix: str) -> None:
         self._rows, self._out = f"{prefix}_rows", f"{prefix}_out"

@@ -222,7 +222,7 @@ class _Compiler:
             return WindowCloseAggregate(source, groups, calls, windows)
         if source.append_only and groups and not calls:
             return Deduplicate(source, groups)
-        if HashAggregate.can_maintain(source, calls):
+        if HashAggregate.can_maintain(calls):
             return HashAggregate(source, groups, calls)
         return RecomputeAggregate(source, groups, calls)
 
