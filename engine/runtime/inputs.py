@@ -323,7 +323,10 @@ class ConnectorInput:
 
     def _judge(self, epoch: Epoch, raw: str, *, fast: bool) -> tuple[str, list[dict[str, Any]]]:
         """Decode and judge in one statement; returns the table and what is known of it by partition."""
-        judged, _ = epoch.temp(self._judge_sql(f"({self._decode_sql(raw, fast=fast)})"))
+        decoded = self._judge_sql(f"({self._decode_sql(raw, fast=fast)})")
+        # The bytes are kept of rows that go to the quarantine only: they are most of what would be written.
+        bytes_of_bad = "CASE WHEN reason IS NOT NULL THEN k_value END AS k_value"
+        judged, _ = epoch.temp(f"SELECT * REPLACE ({bytes_of_bad}) FROM ({decoded}) AS j")
         facts = epoch.fetch(
             f"SELECT k_partition AS p, max(mark) AS mark, count(reason) AS bad, count(*) FILTER (WHERE reason = '{DOUBTFUL}') AS doubtful,"
             f" max(k_offset) AS last FROM {judged} GROUP BY k_partition"
