@@ -23,6 +23,8 @@ from pipelines.steps import Journal, Step
 logger = logging.getLogger(__name__)
 
 TABLE = "deployment_journal"
+_DELIVERY_SECONDS = 60.0
+"""Longer than a Kafka transaction takes to time out and be retried."""
 _CREATE: LiteralString = "CREATE TABLE IF NOT EXISTS deployment_journal (id INT, steps VARCHAR, PRIMARY KEY (id))"
 
 
@@ -81,6 +83,8 @@ def run(
     found = snapshot.read(connection, brief=True)
     for step in [each for each in journal.steps if not steps.done(each, found)]:
         start = time.monotonic()
+        if step.verb == "drop" and step.kind == "SINK":
+            _await_delivery(connection, step)
         try:
             with session_settings(connection, step.settings):
                 connection.execute(step.sql.encode())
@@ -131,6 +135,32 @@ def _await_builds(connection: psycopg.Connection, journal: Journal) -> None:
         if not any(name in str(row[0]) for row in rows for name in names):
             return
         time.sleep(0.2)
+
+
+def _await_delivery(connection: psycopg.Connection, step: Step) -> None:
+    """The old sink delivers what happened before the new one began; only the embedded engine tells how far a sink is.
+
+    Raises:
+        UnavailableError: it does not get on; nothing is dropped, and the next run waits again.
+    """
+    row = connection.execute("SELECT version()").fetchone()
+    if row is None or "headrace" not in str(row[0]).lower():
+        return
+    barrier = connection.execute("SELECT epoch FROM rw_catalog.headrace_barriers").fetchone()
+    deadline = time.monotonic() + _DELIVERY_SECONDS
+    while True:
+        told = connection.execute(
+            "SELECT delivered_epoch, backlog_rows, problem FROM rw_catalog.headrace_sinks WHERE id = %s", [step.old_id]
+        ).fetchone()
+        if told is None or barrier is None or told[1] == 0 or (told[0] or 0) >= barrier[0]:
+            return
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the old sink behind `{step.name}` has {told[1]} rows to deliver and does not get on: {told[2] or 'no reason is known'}",
+                where=step.place or None,
+                fix="Mend its target and apply again: it goes on from there.",
+            )
+        time.sleep(0.1)
 
 
 def _check_reads(step: Step, found: Snapshot, old: set[int]) -> None:
