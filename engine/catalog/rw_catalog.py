@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.catalog.catalog import SYSTEM_SCHEMAS
-from engine.catalog.objects import CatalogObject, Function, Index, Input, MaterializedView, Relation, Sink, Subscription
+from engine.catalog.objects import (
+    CatalogObject,
+    Connection,
+    Function,
+    Index,
+    Input,
+    MaterializedView,
+    Relation,
+    Sink,
+    Subscription,
+)
 from engine.catalog.pg_catalog import columns_of, schema_oid
 from engine.catalog.relations import DATABASE_ID, OWNER_ID, Declared, Row, Rows, View
 
@@ -80,6 +90,17 @@ def _functions(view: View) -> Iterator[Row]:
         yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, found.form, names, types, found.returns.sql, found.language, found.server)  # fmt: skip
 
 
+def _connections(view: View) -> Iterator[Row]:
+    for found in view.objects("connection"):
+        assert isinstance(found, Connection)
+        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, found.options["type"], None, None)
+
+
+def _parallelism(view: View) -> Iterator[Row]:
+    for found in view.objects("table", "materialized view", "sink", "index"):
+        yield (found.id, found.name, found.kind, "ADAPTIVE")
+
+
 def _depend(view: View) -> Iterator[Row]:
     for found in view.objects():
         for below in found.depends_on:
@@ -108,6 +129,9 @@ RW_CATALOG: tuple[Declared, ...] = (
     Declared("rw_catalog", "rw_indexes", f"{_COMMON}, primary_table_id int4", _indexes),
     Declared("rw_catalog", "rw_columns", "relation_id int4, name text, position int4, is_hidden bool, is_primary_key bool, data_type text, type_oid int4, is_generated bool, is_nullable bool", _columns),
     Declared("rw_catalog", "rw_functions", "id int4, name text, schema_id int4, owner int4, type text, arg_names text[], arg_types text[], return_type text, language text, link text", _functions),
+    Declared("rw_catalog", "rw_secrets", "id int4, name text, schema_id int4, owner int4, acl text", lambda view: ((o.id, o.name, schema_oid(o.schema), OWNER_ID, None) for o in view.objects("secret"))),
+    Declared("rw_catalog", "rw_connections", "id int4, name text, schema_id int4, owner int4, type text, provider text, acl text", _connections),
+    Declared("rw_catalog", "rw_streaming_parallelism", "id int4, name text, relation_type text, parallelism text", _parallelism),
     Declared("rw_catalog", "rw_depend", "objid int4, refobjid int4", _depend),
     Declared("rw_catalog", "rw_schemas", "id int4, name text, owner int4", _schemas),
     Declared("rw_catalog", "rw_databases", "id int4, name text, owner int4", _databases),

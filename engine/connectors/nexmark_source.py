@@ -46,6 +46,8 @@ _NUMBERS = {
 _OPTIONS = (
     "connector", "nexmark.table.type", "nexmark.event.num", "nexmark.split.num", "nexmark.min.event.gap.in.ns",
     "nexmark.max.chunk.size", "nexmark.use.real.time", *_NUMBERS,
+    # Lengths of the filler texts and the share of well-known channels: read over, the texts have a length of their own.
+    "nexmark.avg.person.byte.size", "nexmark.avg.auction.byte.size", "nexmark.avg.bid.byte.size", "nexmark.hot.channel.ratio",
 )  # fmt: skip
 _DEFAULT_GAP_NS = 100_000
 _DEFAULT_CHUNK_ROWS = 1024

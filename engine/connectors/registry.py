@@ -69,7 +69,8 @@ def build_source(options: Mapping[str, str], shape: Format | None = None, fields
     Raises:
         SqlError: the connector, an option or its value is unknown, missing or not supported.
     """
-    _read_encoding(shape)
+    if not (gives_columns(options) and shape is not None and shape.format.upper() == shape.encode.upper() == "NATIVE"):
+        _read_encoding(shape)
     options = {name: value for name, value in options.items() if name not in _JOB_OPTIONS}
     if gives_columns(options):
         return _pick(TYPED_SOURCES, options, "source")(options, fields)

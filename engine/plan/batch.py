@@ -127,7 +127,9 @@ def _with_session(
     window = f"{by}ORDER BY {', '.join([render_order(order, render), *tie_break])}"
     value = render(order.expr)
     begins = f"CASE WHEN {value} < lag({value}) OVER ({window}) + {render(gap)} THEN 0 ELSE 1 END AS begins"
-    counted = f"sum(begins) OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS session{number}"
+    # Rows of one moment are in one session, whichever of them comes first.
+    peers = f"{by}ORDER BY {render_order(order, render)} RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
+    counted = f"sum(begins) OVER ({peers}) AS session{number}"
     return f"(SELECT * EXCLUDE (begins), {counted} FROM (SELECT *, {begins} FROM {source} AS t) AS t)"
 
 
