@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 from engine.operators.base import Delta, EpochContext, Operator, no_change
+from engine.operators.monotone import time_column, value_at
 from engine.sql.expressions import Column, Expr, render, render_lenient
 
 
@@ -19,10 +21,10 @@ class Project(Operator):
         self.visible = len(exprs)
         self.key = tuple(kept[p] for p in source.key)
         self.append_only = source.append_only
-        self._carried = [
-            (i, e.index) for i, e in enumerate(self._exprs) if isinstance(e, Column) and e.index in source.watermarked
-        ]
+        followed = ((i, time_column(e, source.watermarked)) for i, e in enumerate(self._exprs))
+        self._carried = [(i, column) for i, column in followed if column is not None]
         self.watermarked = frozenset(i for i, _ in self._carried)
+        self._known: dict[tuple[int, dt.datetime], dt.datetime | None] = {}
         self._keeps_all = {e.index for e in self._exprs if isinstance(e, Column)} == set(range(len(source.types)))
 
         self.keeps = source.keeps and all(isinstance(e, Column) for e in self._exprs)
@@ -32,15 +34,31 @@ class Project(Operator):
         return f"(SELECT {picked} FROM {self.inputs[0].kept()} AS k)"
 
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
-        del epoch
         (delta,) = deltas
-        watermarks = {i: delta.watermarks[source] for i, source in self._carried if source in delta.watermarks}
+        watermarks = self._watermarks(epoch, delta)
         if delta.empty:
             return no_change(watermarks)
         exprs = ", ".join(f"{render_lenient(e)} AS c{i}" for i, e in enumerate(self._exprs))
         picked = delta.cheap and all(isinstance(e, Column) for e in self._exprs)
         exact = picked and (delta.stored or delta.exact) and self._keeps_all
         return Delta(f"(SELECT {exprs}, d FROM {delta.source} AS t)", False, watermarks, picked, exact, delta.grows)
+
+    def _watermarks(self, epoch: EpochContext, delta: Delta) -> dict[int, dt.datetime]:
+        found: dict[int, dt.datetime] = {}
+        for position, source in self._carried:
+            moment, expr = delta.watermarks.get(source), self._exprs[position]
+            if moment is None:
+                continue
+            if isinstance(expr, Column):
+                found[position] = moment
+                continue
+            if (position, moment) not in self._known:
+                self._known = {key: value for key, value in self._known.items() if key[0] != position}
+                self._known[position, moment] = value_at(epoch, expr, moment)
+            mark = self._known[position, moment]
+            if mark is not None:
+                found[position] = mark
+        return found
 
     def details(self) -> str:
         return ", ".join(render(e) for e in self._exprs[: self.visible])

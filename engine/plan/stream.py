@@ -16,6 +16,7 @@ from engine.operators.group_top_n import GroupTopN
 from engine.operators.hash_aggregate import HashAggregate
 from engine.operators.join import Join, equi_keys
 from engine.operators.leaf import RelationLeaf, ValuesLeaf
+from engine.operators.monotone import time_column
 from engine.operators.now_filter import NowFilter, uses_only_now
 from engine.operators.over_window import OverWindow
 from engine.operators.project import Project
@@ -94,6 +95,17 @@ def explain(root: Operator, depth: int = 0) -> list[str]:
     details = root.details()
     line = f"{'  ' * depth}{root.name}{' { ' + details + ' }' if details else ''}  [{'; '.join(flags)}]"
     return [line] + [below for source in root.inputs for below in explain(source, depth + 1)]
+
+
+def _with_time_groups(source: Operator, groups: tuple[Expr, ...]) -> tuple[Operator, tuple[Expr, ...]]:
+    """Groups such as `date_trunc('hour', ts)` as columns, which carry the watermark of their time."""
+    timed = {g: 0 for g in groups if not isinstance(g, Column) and time_column(g, source.watermarked) is not None}
+    if not timed:
+        return source, groups
+    width = source.visible
+    places = {group: width + i for i, group in enumerate(timed)}
+    columns = (*(Column(source.types[p], p) for p in range(width)), *timed)
+    return Project(source, columns), tuple(Column(g.type, places[g]) if g in places else g for g in groups)
 
 
 def _needs_watermark() -> InvalidDefinition:
@@ -207,6 +219,8 @@ class _Compiler:
         source, exprs = self._with_calls(self.compile(node.input), (*node.groups, *node.aggregates))
         groups = exprs[: len(node.groups)]
         calls: Any = exprs[len(node.groups) :]
+        if self._eowc:
+            source, groups = _with_time_groups(source, groups)
         windows = tuple(i for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked)
         # What stands on windows that have closed already, and has none of its own, is kept as in any other view.
         above_closed = any(isinstance(o, (WindowCloseAggregate, WindowCloseOver)) for o in operators(source))
