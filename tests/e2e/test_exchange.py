@@ -349,3 +349,18 @@ def test_planning_changes_nothing(deployment: Deployment, tmp_path: Path) -> Non
     assert {each.action for each in preview.plan.changes} == {"recreate", "replace"}
     assert preview.costs[f"{deployment.name}_top"].reads == {f"{deployment.name}_sums": 2}
     assert deployment.query("SELECT id, name, definition FROM rw_catalog.rw_relations ORDER BY id") == before
+
+
+def test_what_cannot_be_known_beforehand_is_not_called_broken(deployment: Deployment) -> None:
+    filled(deployment, SUMS)
+    joined = """CREATE TABLE NAME_in (g INT) APPEND ONLY;
+    CREATE MATERIALIZED VIEW NAME_looked AS SELECT i.g, s.total FROM NAME_in AS i
+    LEFT JOIN NAME_sums FOR SYSTEM_TIME AS OF PROCTIME() AS s ON s.g = i.g;
+    CREATE FUNCTION NAME_n(x INT) RETURNS INT LANGUAGE sql AS $$ SELECT x $$;
+    CREATE MATERIALIZED VIEW NAME_calls AS SELECT NAME_n(g) AS y FROM NAME_in;"""
+    deployment.write("10_t.sql", TABLE + SUMS.replace("sum(x)", "max(x)") + joined)
+    found = {name.removeprefix(f"{deployment.name}_"): each for name, each in deployment.preview().columns.items()}
+    assert (found["looked"].breaks, found["looked"].unknown) == (None, None)
+    assert found["sums"].retyped == (("total", "int8", "int4"),)
+    assert found["calls"].breaks is None
+    assert "is new or changes" in (found["calls"].unknown or "")
