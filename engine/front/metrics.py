@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.errors import HeadraceError
-from engine.front.live import quantile
+from engine.front.live import live_relations, quantile
 from engine.runtime.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._barriers()
+        yield from self._objects()
         yield from self._jobs()
         yield from self._sources()
         yield from self._sinks()
@@ -37,8 +40,8 @@ class EngineCollector(Collector):
     def _barriers(self) -> Iterator[Metric]:
         engine = self._engine
         yield GaugeMetricFamily("headrace_epoch", "Number of the last committed epoch.", value=engine.epoch)
-        latency = SummaryMetricFamily("headrace_barrier_latency_seconds", "From the cut of an epoch to its commit.")
-        latency.add_metric([], engine.epochs_run, engine.epoch_seconds)
+        latency = HistogramMetricFamily("headrace_barrier_latency_seconds", "From the cut of an epoch to its commit.")
+        latency.add_metric([], engine.epoch_latency.buckets(), engine.epoch_latency.sum_seconds)
         yield latency
         recent = GaugeMetricFamily(
             "headrace_barrier_latency_recent_seconds", "The same over the last 1,000 epochs, by quantile.", labels=["quantile"]
@@ -52,11 +55,34 @@ class EngineCollector(Collector):
         failed = CounterMetricFamily("headrace_function_failed_rows", "Rows on which a user's function raised.")
         failed.add_metric([], engine.udfs.failed_rows)
         yield failed
+        ended = CounterMetricFamily("headrace_function_processes_ended", "Worker processes that a user's function ended.")
+        ended.add_metric([], engine.udfs.workers.deaths)
+        yield ended
         kinds = GaugeMetricFamily("headrace_objects", "Objects of the catalog.", labels=["kind"])
         objects = [o.kind for o in engine.catalog.objects.values() if o.database]
         for kind in sorted(set(objects)):
             kinds.add_metric([kind], objects.count(kind))
         yield kinds
+
+    def _objects(self) -> Iterator[Metric]:
+        """What each object stores, in one query; nothing where the engine is too busy to count."""
+        labels = ["database", "object", "kind"]
+        stored = GaugeMetricFamily("headrace_object_rows", "Rows of tables, views, outboxes and subscriptions.", labels=labels)
+        state = GaugeMetricFamily("headrace_state_rows", "Rows in the state of an object's operators.", labels=labels)
+        size = GaugeMetricFamily(
+            "headrace_object_size_bytes", "Rows and state on disk, as of the last checkpoint.", labels=labels
+        )
+        sql = live_relations(self._engine)["headrace_objects"]()
+        for number, _, _, kind, rows, state_rows, _, size_bytes in self._select(sql) if isinstance(sql, str) else ():
+            found = self._engine.catalog.objects.get(number)
+            if found is None:
+                continue
+            names = [found.database, found.name, kind]
+            if rows is not None:
+                stored.add_metric(names, rows)
+            state.add_metric(names, state_rows)
+            size.add_metric(names, size_bytes)
+        yield from (stored, state, size)
 
     def _jobs(self) -> Iterator[Metric]:
         labels = ["database", "object"]
@@ -71,20 +97,28 @@ class EngineCollector(Collector):
         labels = ["database", "source"]
         read = CounterMetricFamily("headrace_source_records", "Records read and committed.", labels=labels)
         lag = GaugeMetricFamily("headrace_source_lag_records", "Records that wait at the other side.", labels=labels)
+        reached = GaugeMetricFamily(
+            "headrace_source_watermark_timestamp_seconds",
+            "Event time that the watermark has reached, as Unix time.",
+            labels=labels,
+        )
         for _, source in sorted(self._engine.connectors.items()):
             names = [source.relation.database, source.relation.name]
             read.add_metric(names, source.rows_read)
             lag.add_metric(names, sum(source.reader.lag().values()))
+            if isinstance(source.watermark, datetime):
+                reached.add_metric(names, source.watermark.replace(tzinfo=UTC).timestamp())
         waiting = GaugeMetricFamily(
             "headrace_table_waiting_rows", "Rows written and not committed yet.", labels=["database", "table"]
         )
         for _, table in sorted(self._engine.tables.items()):
             waiting.add_metric([table.relation.database, table.relation.name], table.pending)
-        yield from (read, lag, waiting)
+        yield from (read, lag, reached, waiting)
 
     def _sinks(self) -> Iterator[Metric]:
         labels = ["database", "sink"]
         backlog = GaugeMetricFamily("headrace_sink_backlog_rows", "Rows committed and not delivered yet.", labels=labels)
+        behind = GaugeMetricFamily("headrace_sink_lag_epochs", "Epochs since the oldest row that waits.", labels=labels)
         stuck = GaugeMetricFamily("headrace_sink_failing", "1 while a sink cannot deliver, else 0.", labels=labels)
         for _, delivery in sorted(self._engine.deliveries.items()):
             names = [delivery.sink.database, delivery.sink.name]
@@ -92,15 +126,22 @@ class EngineCollector(Collector):
             count = self._count(f"SELECT count(*) AS n FROM {delivery.sink.outbox} WHERE epoch > {delivery.delivered}")
             if count is not None:
                 backlog.add_metric(names, count)
-        yield from (backlog, stuck)
+                behind.add_metric(names, self._engine.epoch - delivery.delivered if count else 0)
+        yield from (backlog, behind, stuck)
 
     def _count(self, sql: str) -> int | None:
         """A count, or nothing when the sink goes away in this moment or the engine is too busy."""
+        rows = self._select(sql)
+        return int(rows[0][0]) if rows else None
+
+    def _select(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query of our own; none when what it reads goes away in this moment or the engine is too busy."""
         try:
-            return int(self._engine.reads.submit(sql).result(_COUNT_SECONDS).column("n")[0].as_py())
+            found = self._engine.reads.submit(sql).result(_COUNT_SECONDS)
         except (HeadraceError, FutureTimeout, RuntimeError) as error:
-            logger.info("backlog not counted", extra={"error": str(error)})
-            return None
+            logger.info("not counted", extra={"error": str(error)})
+            return []
+        return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 class MetricsServer:

@@ -34,6 +34,7 @@ from engine.runtime.delivery import Delivery, nowhere
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
 from engine.runtime.jobs import Job, fed_tables
+from engine.runtime.latency import LatencyHistogram
 from engine.runtime.pace import Pace
 from engine.runtime.reads import ReadPool
 from engine.runtime.store import Store
@@ -93,6 +94,7 @@ class Engine:
         self.problem: str | None = None
         self.epochs_run = 0
         self.epoch_seconds = 0.0
+        self.epoch_latency = LatencyHistogram()
         self.recent_epoch_seconds: deque[float] = deque(maxlen=1_000)
         self._next_cleaning_ms = 0
         self._max_rows = settings.epoch_max_rows
@@ -328,6 +330,7 @@ class Engine:
             epoch.release()
         self.recent_epoch_seconds.append(self.clock.monotonic_seconds() - began)
         self.epoch_seconds += self.recent_epoch_seconds[-1]
+        self.epoch_latency.observe(self.recent_epoch_seconds[-1])
         self.epoch_committed(epoch)
 
     def run_steps(self, epoch: Epoch) -> None:

@@ -66,6 +66,24 @@ def test_prometheus_reads_metrics_with_units_and_object_names(tmp_path: Path) ->
     assert samples["headrace_sink_failing"]["dev", "k"] == 0
     assert ("dev", "k") in samples["headrace_sink_backlog_rows"]
     assert samples["headrace_barrier_latency_recent_seconds"]["0.99",] > 0
-    counters = ("headrace_job_runs", "headrace_function_failed_rows", "headrace_source_records")
-    units = ("_seconds", "_rows", "_records", "_epoch", "_objects", "_held_back", "_failing")
+    assert samples["headrace_object_rows"]["dev", "materialized view", "m"] == 2
+    assert samples["headrace_object_rows"]["dev", "table", "t"] == 3
+    assert samples["headrace_state_rows"]["dev", "materialized view", "m"] > 0
+    assert ("dev", "materialized view", "m") in samples["headrace_object_size_bytes"]
+    assert samples["headrace_sink_lag_epochs"]["dev", "k"] >= 0
+    assert families["headrace_barrier_latency_seconds"].type == "histogram"
+    buckets = {
+        s.labels["le"]: s.value for s in families["headrace_barrier_latency_seconds"].samples if s.name.endswith("_bucket")
+    }
+    counts = list(buckets.values())
+    assert counts == sorted(counts)
+    (count,) = [s.value for s in families["headrace_barrier_latency_seconds"].samples if s.name.endswith("_count")]
+    assert buckets["+Inf"] == count >= 1
+    counters = (
+        "headrace_job_runs",
+        "headrace_function_failed_rows",
+        "headrace_function_processes_ended",
+        "headrace_source_records",
+    )
+    units = ("_seconds", "_rows", "_records", "_bytes", "_epoch", "_epochs", "_objects", "_held_back", "_failing")
     assert all(name.startswith("headrace_") and (name.endswith(units) or name in counters) for name in families)
