@@ -31,8 +31,8 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | SHOW, DESCRIBE, EXPLAIN, SET | |
 | GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
 
-Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CDC sources, user-defined
-aggregates and table functions, Avro and Protobuf, upsert sinks to Iceberg, `rw_int256`, `map`, `numeric(p, s)`.
+Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CDC sources, aggregates
+and table functions of users in other languages than Python, Avro and Protobuf, upsert sinks to Iceberg, `rw_int256`, `map`, `numeric(p, s)`.
 
 ## Settings of ours
 

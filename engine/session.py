@@ -32,6 +32,7 @@ class Prepared:
         statement: what was parsed.
         parameters: the type of `$1`, `$2` ... as given by the client or inferred.
         fields: columns of the answer; None when the statement returns no rows.
+        parameter_oids: what the parameters are announced as, where that is not the oid of their type.
         copy_fields: for COPY ... FROM STDIN the columns that the data has, in its order; None for everything else.
     """
 
@@ -39,6 +40,7 @@ class Prepared:
     parameters: tuple[SqlType, ...] = ()
     fields: tuple[Field, ...] | None = None
     copy_fields: tuple[Field, ...] | None = None
+    parameter_oids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

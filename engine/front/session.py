@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Function, Subscription
+from engine.front.clients import parameter_oids, rewritten
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
 from engine.front.explaining import explained
 from engine.front.live import live_relations
@@ -99,7 +100,7 @@ class EngineSession:
 
     def parse(self, sql: str) -> Sequence[Statement]:
         try:
-            return parse(sql)
+            return parse(rewritten(sql))
         except SqlError as error:
             raise with_remedy(error) from error.__cause__
 
@@ -132,7 +133,7 @@ class EngineSession:
             fields = self._must_get_cursor(statement.cursor).fields
         highest = max(environment.parameter_types, default=len(parameter_types))
         types = tuple(environment.parameter_types.get(i, VARCHAR) for i in range(1, max(highest, len(parameter_types)) + 1))
-        return Prepared(statement, types, fields)
+        return Prepared(statement, types, fields, parameter_oids=parameter_oids(statement))
 
     async def execute(self, prepared: Prepared, values: Sequence[object] = ()) -> Result:
         statement = prepared.statement

@@ -91,7 +91,8 @@ class ExtendedQuery:
         if statements:
             types: list[SqlType | None] = [type_of(oid) for oid in oids]
             prepared = await self._session.prepare(statements[0], types)
-        self._statements[name] = PreparedStatement(prepared, oids)
+        announced = oids or (prepared.parameter_oids if prepared is not None else ())
+        self._statements[name] = PreparedStatement(prepared, announced)
         self._channel.write(messages.PARSE_COMPLETE)
 
     async def bind(self, body: bytes) -> None:

@@ -18,7 +18,7 @@ _BY_NAME = {type_.name: type_ for type_ in SCALARS}
 # Types that we do not have and that mean the same to a client: text, name, bpchar, json, oid, and arrays of text.
 _BY_OID |= {
     TEXT_OID: VARCHAR, 19: VARCHAR, 1042: VARCHAR, JSON_OID: _BY_NAME["jsonb"], 26: _BY_NAME["int8"], 1009: list_of(VARCHAR),
-    1002: list_of(VARCHAR), 1014: list_of(VARCHAR), 199: list_of(_BY_NAME["jsonb"]),
+    1028: list_of(_BY_NAME["int8"]), 1002: list_of(VARCHAR), 1014: list_of(VARCHAR), 199: list_of(_BY_NAME["jsonb"]),
 }  # fmt: skip
 
 
