@@ -17,6 +17,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 OPSET = 17
+ML_OPSET = 3
 IR_VERSION = 9  # what goes with opset 17 to 19; every onnxruntime since 1.16 reads it
 
 
@@ -51,8 +52,13 @@ def build_graph(
     n_features: int,
     classes: tuple[str, ...],
     positive: str | None,
+    ml_opset: int | None = None,
 ) -> bytes:
-    """Serialize nodes that lead from `features` to `probabilities`; the same arguments give the same bytes."""
+    """Serialize nodes that lead from `features` to `probabilities`; the same arguments give the same bytes.
+
+    Args:
+        ml_opset: of the operators for classical models, where one is used.
+    """
     graph = helper.make_graph(
         list(nodes),
         name,
@@ -60,7 +66,8 @@ def build_graph(
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(classes)])],
         [numpy_helper.from_array(np.ascontiguousarray(array), key) for key, array in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid("ai.onnx.ml", ml_opset)] if ml_opset else [])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     return seal(model, classes, positive)
 
 

@@ -14,9 +14,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
-from learning.models.kind import IR_VERSION, OPSET, Float32, Int64, seal
-
-_ML_OPSET = 3
+from learning.models.kind import IR_VERSION, ML_OPSET, OPSET, Float32, Int64, seal
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Trees:
             self.estimator,
             initial_types=inputs,
             options={id(self.estimator): {"zipmap": False}},
-            target_opset={"": OPSET, "ai.onnx.ml": _ML_OPSET},
+            target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         )
         model.ir_version = IR_VERSION
         model.graph.name = self.kind  # skl2onnx draws a random one

@@ -13,7 +13,7 @@ import pytest
 from core.errors import InvalidInputError, NotFoundError
 from headrace.demo.csv_files import read_file, read_folder
 from headrace.demo.rescore import Answer, RouteMember, rescore
-from headrace.demo.residual_model import fit_residual
+from learning.models.principal_residual import fit_residual
 from udfs.predict import predict
 from udfs.sessions import ModelSessions
 
