@@ -16,8 +16,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,8 @@ from core.settings import LOOPBACK, Settings
 from core.telemetry import span
 from iceberg.catalog import open_catalog
 from iceberg.registry import Registry
+from udfs.functions.loading import load_folder, lock
+from udfs.functions.rows import UserFunction
 from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
 
@@ -150,7 +153,14 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         return found
 
 
-def build_server(source: ArtifactSource, *, host: str = LOOPBACK, port: int = 8815, threads: int = 2) -> UdfFlightServer:
+def build_server(
+    source: ArtifactSource,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8815,
+    threads: int = 2,
+    functions: Sequence[UserFunction] = (),
+) -> UdfFlightServer:
     """A listening server with all functions.
 
     Args:
@@ -158,11 +168,13 @@ def build_server(source: ArtifactSource, *, host: str = LOOPBACK, port: int = 88
         host: the address to bind.
         port: 0 takes a free one.
         threads: how many model calls run at a time.
+        functions: users' own, beside `predict`.
     """
     if threads < 1:
         raise InvalidInputError(f"threads must be at least 1, got `{threads}`")
     sessions = ModelSessions(source, threads=threads)
-    return UdfFlightServer(host, port, [PredictFunction(sessions)], lambda: {"models": sessions.loaded(), "threads": threads})
+    served = [PredictFunction(sessions), *functions]
+    return UdfFlightServer(host, port, served, lambda: {"models": sessions.loaded(), "threads": threads})
 
 
 def run(
@@ -171,6 +183,7 @@ def run(
     port: int,
     *,
     threads: int | None = None,
+    functions: Path | None = None,
     on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Serve the models of the registry until SIGTERM or SIGINT, then drain. Call it from the main thread.
@@ -180,14 +193,31 @@ def run(
         host: the address to bind.
         port: 0 takes a free one; `on_ready` is told which, once calls are answered.
         threads: how many model calls run at a time; default: one for each processor.
+        functions: a folder of users' functions; each version that is served for the first time is locked.
     """
+    definitions = load_folder(functions) if functions is not None else []
+    if functions is not None:
+        lock(functions, definitions)
     catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
     registry = Registry(catalog, settings.resolved_warehouse)
-    serve(registry, host=host, port=port, threads=threads or os.cpu_count() or 1, on_ready=on_ready)
+    serve(
+        registry,
+        host=host,
+        port=port,
+        threads=threads or os.cpu_count() or 1,
+        functions=[UserFunction(each) for each in definitions],
+        on_ready=on_ready,
+    )
 
 
 def serve(
-    source: ArtifactSource, *, host: str, port: int, threads: int, on_ready: Callable[[int], None] = lambda _port: None
+    source: ArtifactSource,
+    *,
+    host: str,
+    port: int,
+    threads: int,
+    functions: Sequence[UserFunction] = (),
+    on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """As `run`, with any source of artifacts."""
     stop = threading.Event()
@@ -196,7 +226,7 @@ def serve(
         stop.set()
 
     previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    server = build_server(source, host=host, port=port, threads=threads)
+    server = build_server(source, host=host, port=port, threads=threads, functions=functions)
     try:
         logger.info("udf server ready", extra={"host": host, "port": server.port})
         on_ready(server.port)
@@ -204,6 +234,8 @@ def serve(
         while not stop.wait(0.2):
             pass
         closed = server.drain_and_stop()
+        for function in functions:
+            function.close()
         logger.info("udf server stopped", extra={"closed": closed})
         if not closed:  # all batches are answered; only callers that wait are left, and they will call again
             logging.shutdown()

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from core.errors import ConfigError, ConflictError, HeadraceError, InvalidInputError, NotFoundError, UnavailableError
-from headrace.cli import config, demo, dev, doctor, pipeline, schema, serve, sql
+from headrace.cli import config, demo, dev, doctor, pipeline, schema, serve, sql, udfs
 from headrace.cli.context import Root
 from headrace.cli.output import print_error
 from headrace.logs import LogFormat, set_up
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(serve.app, name="serve")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(sql.app, name="sql")
+app.add_typer(udfs.app, name="udfs")
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)
 app.command("dev")(dev.dev)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,17 +45,25 @@ def engine(context: typer.Context, listen: Listen = None, data_dir: DataDir = No
 
 
 @app.command()
-def udf(context: typer.Context, listen: Listen = None, data_dir: DataDir = None, lifeline: Lifeline = None) -> None:
-    """Run the UDF server (arrow-udf over Arrow Flight).
+def udf(
+    context: typer.Context,
+    listen: Listen = None,
+    functions: Annotated[
+        Path | None, typer.Option("--functions", help="Folder of your own functions; default: the setting `udf_functions`.")
+    ] = None,
+    data_dir: DataDir = None,
+    lifeline: Lifeline = None,
+) -> None:
+    """Run the UDF server (arrow-udf over Arrow Flight): `predict`, and the functions of a folder.
 
-    Example: headrace serve udf --listen 127.0.0.1:8815
+    Example: headrace serve udf --listen 127.0.0.1:8815 --functions my_functions
     """
     from udfs.server import run
 
-    settings = load_settings(context, data_dir=data_dir).settings
+    settings = load_settings(context, data_dir=data_dir, udf_functions=functions).settings
     host, port = parse_address(listen or settings.udf_url, setting="--listen" if listen else "udf_url")
     _hold(lifeline)
-    run(settings, host, port)
+    run(settings, host, port, functions=settings.udf_functions)
 
 
 @app.command()

@@ -21,9 +21,9 @@ from core.clock import Clock
 from core.errors import InvalidInputError
 from headrace.demo.csv_files import MOST_CHANNELS, Recording, number_or_text, read_folder
 from headrace.demo.records import FeatureKey, Record, Stream, encode
-from learning.models.principal_residual import CLASSES, ResidualModel, fit_residual
 from headrace.demo.scenario import Scenario
 from iceberg.registry import Registry
+from learning.models.principal_residual import CLASSES, ResidualModel, fit_residual
 from learning.train import code_hash
 from pipelines.folder import Endpoint, Route
 
