@@ -1,0 +1,1 @@
+"""Benchmarks that anybody can run on data of their own."""
