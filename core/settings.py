@@ -70,7 +70,9 @@ class Settings(_Frozen):
     database_url: str = Field(f"postgresql://root@{LOOPBACK}:4566/dev", description="The stream database: ours or RisingWave.")
     kafka: str = Field(f"{LOOPBACK}:9092", description="Bootstrap servers of the broker: ours or Kafka.")
     udf_url: str = Field(f"http://{LOOPBACK}:8815", description="Where the stream database finds the UDF server.")
-    udf_functions: Path | None = Field(None, description="Folder of Python files with functions of your own for the UDF server.")
+    udf_functions: Path | None = Field(
+        None, description="Folder of Python files with functions of your own for the UDF server."
+    )
     api_host: str = LOOPBACK
     api_port: int = Field(8000, ge=0, le=65535)
     catalog_type: Literal["jdbc", "rest"] = "jdbc"

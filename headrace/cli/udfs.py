@@ -37,6 +37,7 @@ def new(
     name: Annotated[str, typer.Argument(help="Name of the function, as SQL will call it.")],
     folder: Folder = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a file with a function to begin with.
 
@@ -50,7 +51,10 @@ def new(
     if path.exists():
         raise ConflictError("the file is there already", where=str(path), fix="Choose another name.")
     path.write_text(_TEMPLATE.format(name=name), encoding="utf-8")
-    typer.echo(f"wrote {path}")
+    if as_json:
+        print_json({"wrote": str(path)})
+    else:
+        typer.echo(f"wrote {path}")
 
 
 @app.command("list")

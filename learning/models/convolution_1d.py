@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx import NodeProto, TensorProto, helper
 
@@ -90,7 +92,7 @@ class Convolution1d:
             *self.kernels.nodes("channels_first"),
             *readout_nodes("convolution_states"),
         ]
-        weights = {
+        weights: dict[str, npt.NDArray[Any]] = {  # Any: floats and sizes
             **self.scaling.weights(),
             **self.kernels.constants(),
             **channels_first_constants(layout),

@@ -10,8 +10,10 @@ member of a route sees what three would see apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import helper
 
 from core.errors import InvalidInputError
@@ -50,7 +52,7 @@ class Hybrid:
             helper.make_node("Concat", ["tabular", "recurrent_states", "convolution_states"], ["states"], axis=1),
             *readout_nodes("states"),
         ]
-        weights = {
+        weights: dict[str, npt.NDArray[Any]] = {  # Any: floats and sizes
             **self.scaling.weights(),
             **self.reservoir.weights(layout),
             **self.kernels.constants(),

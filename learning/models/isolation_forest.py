@@ -94,14 +94,13 @@ class IsolationForestModel:
             }
             for name, column in columns.items():
                 told.setdefault(name, []).extend(column.tolist())
+        attributes: dict[str, Any] = {**told, "n_targets": 1, "aggregate_function": "AVERAGE"}  # Any: as above
         return helper.make_node(
             "TreeEnsembleRegressor",
             ["features"],
             ["depth"],
             domain="ai.onnx.ml",
-            n_targets=1,
-            aggregate_function="AVERAGE",
-            **told,
+            **attributes,
         )
 
 

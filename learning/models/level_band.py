@@ -149,4 +149,5 @@ def _smallest_step(readings: Float64) -> Float64:
     steps = np.abs(np.diff(readings, axis=0))
     smallest = np.where(steps > 0, steps, np.inf).min(axis=0)
     still = np.maximum(np.abs(readings).max(axis=0), 1.0) / 100
-    return np.where(np.isfinite(smallest), smallest, still)
+    steps_or_share: Float64 = np.where(np.isfinite(smallest), smallest, still)
+    return steps_or_share

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto, helper
 
 from learning.models.kind import Float32, Int64, build_graph
@@ -40,11 +42,11 @@ class Reservoir:
 
     def states(self, readings: Float32) -> Float32:
         """float32[batch, steps, channels] to float32[batch, 2 * UNITS]: the last state and the mean one."""
-        state = np.zeros((len(readings), UNITS), np.float32)
+        state: Float32 = np.zeros((len(readings), UNITS), np.float32)
         total = np.zeros_like(state)
         for step in range(readings.shape[1]):
             bent = np.tanh(readings[:, step] @ self.drive + state @ self.recur + self.bias)
-            state = np.float32(1 - LEAK) * state + np.float32(LEAK) * bent
+            state = (np.float32(1 - LEAK) * state + np.float32(LEAK) * bent).astype(np.float32, copy=False)
             total = total + state
         return np.hstack([state, total / np.float32(readings.shape[1])])
 
@@ -117,7 +119,7 @@ class Recurrent:
             *self.reservoir.nodes(readings),
             *readout_nodes("recurrent_states"),
         ]
-        weights = {
+        weights: dict[str, npt.NDArray[Any]] = {  # Any: floats and sizes
             **self.scaling.weights(),
             **self.reservoir.weights(layout),
             "parts": split_sizes(layout),

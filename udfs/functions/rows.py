@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -123,10 +124,14 @@ class _OneByOne:
         with moved:
             while len(done) < len(rows):
                 before = len(done)
-                if not moved.wait_for(lambda n=before: len(done) > n, self._definition.options.deadline_seconds):
+                if not moved.wait_for(partial(_longer, done, before), self._definition.options.deadline_seconds):
                     left_behind = True
                     return [*done, deadline_error(self._definition)]
             return done
+
+
+def _longer(done: list[Outcome], before: int) -> bool:
+    return len(done) > before
 
 
 class _Awaited:
