@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,20 @@ from events import QUERIES, differences, make_events, tables_of, to_json_lines, 
 from core.settings import EngineSettings  # noqa: E402
 from tests.services.kafka import start_embedded  # noqa: E402
 
-PEERS = {"duckdb": "Arrow", "chdb": "Arrow", "bytewax": "Arrow", "pyclink": "JSON lines", "pathway": "JSON lines"}
+PEERS = {
+    "duckdb": "Arrow",
+    "duckdb-growing": "Arrow",
+    "chdb": "Arrow",
+    "bytewax": "Arrow",
+    "pyclink": "JSON lines",
+    "pathway": "JSON lines",
+}
 VENVS = ROOT / "benchmarks" / ".venvs"
+RESULTS = ROOT / "benchmarks" / "results"
 PEER_SECONDS = 180.0
 
-Outcome = tuple[float, int, pa.Table]
-"""Seconds, source rows read, answer."""
+Outcome = tuple[float, int, pa.Table, int]
+"""Seconds, source rows read, answer, epochs (0 where it has none)."""
 
 
 def main() -> None:
@@ -52,34 +61,31 @@ def main() -> None:
     parser.add_argument("--inputs", default="Arrow,JSON in Kafka", help="of the engine")
     parser.add_argument("--epoch-rows", type=int, default=EngineSettings().epoch_max_rows)
     parser.add_argument(
-        "--interval-ms", type=int, default=50, help="the engine's epoch interval; shorter than its default of 250"
+        "--interval-ms", type=int, default=EngineSettings().epoch_interval_ms, help="the engine's epoch interval"
     )
-    parser.add_argument("--json", action="store_true", help="write benchmarks/results/nexmark-<date>.json")
+    parser.add_argument("--minutes", type=float, default=14.0, help="rounds are left out where they would take longer")
+    parser.add_argument("--json", action="store_true", help="write benchmarks/results/nexmark.json and the table beside it")
     arguments = parser.parse_args()
     peers = [name for name in arguments.peers.split(",") if name]
     for name in peers:
         install(name)
     with tempfile.TemporaryDirectory() as place:
-        report = measure(arguments, peers, Path(place))
-    print_table(report)
+        measure(arguments, peers, Path(place))
     if arguments.json:
-        target = ROOT / "benchmarks" / "results" / f"nexmark-{dt.datetime.now(dt.UTC).date()}.json"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(json.dumps(report, indent=1) + "\n")
-        print(f"written to {target.relative_to(ROOT)}")
+        print(f"written to {RESULTS.relative_to(ROOT)}/nexmark.json and nexmark.md")
 
 
 def install(name: str) -> None:
     """A virtual environment with the peer from PyPI; DuckDB is a dependency of ours and needs none."""
     python = VENVS / name / "bin" / "python"
-    if name == "duckdb" or python.exists():
+    if name.startswith("duckdb") or python.exists():
         return
     uv = Path(sys.executable).parent / "uv"
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, VENVS / name], check=True)
     subprocess.run([uv, "pip", "install", "-q", "--python", python, name, "pyarrow", "numpy"], check=True)
 
 
-def measure(arguments: argparse.Namespace, peers: list[str], place: Path) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, peers: list[str], place: Path) -> None:
     events = make_events(arguments.events)
     write_arrow(events, place)
     queries = arguments.queries.split(",")
@@ -105,20 +111,12 @@ def measure(arguments: argparse.Namespace, peers: list[str], place: Path) -> dic
 
         def ours(query: str, topics: Mapping[str, str] | None = topics) -> Outcome:
             run = run_query(query, events, settings, topics)
-            return run.seconds, run.rows, run.answer
+            return run.seconds, run.rows, run.answer, run.epochs
 
         runners["headrace", name] = ours
     for name in peers:
         runners[name, PEERS[name]] = lambda query, name=name: run_peer(name, query, place)  # type: ignore[misc]
-    results: dict[str, Any] = {}
-    try:
-        for query in queries:
-            wanted = reference(query, events)
-            results[query] = one_query(query, runners, wanted, arguments.rounds)
-    finally:
-        if cluster is not None:
-            cluster.stop()
-    return {
+    report: dict[str, Any] = {
         "benchmark": "nexmark",
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -127,22 +125,40 @@ def measure(arguments: argparse.Namespace, peers: list[str], place: Path) -> dic
         "epoch_max_rows": arguments.epoch_rows,
         "epoch_interval_ms": arguments.interval_ms,
         "unit": "source rows per second, median of the rounds; answers equal to plain DuckDB's",
-        "queries": results,
+        "queries": {},
     }
+    end = time.monotonic() + 60 * arguments.minutes
+    try:
+        for number, query in enumerate(queries):
+            wanted = reference(query, events)
+            share = (end - time.monotonic()) / (len(queries) - number)
+            report["queries"][query] = one_query(query, runners, wanted, arguments.rounds, share)
+            report["minutes"] = round(arguments.minutes - (end - time.monotonic()) / 60, 1)
+            publish(report, arguments.json)  # after every query: what was measured is kept whatever comes
+    finally:
+        if cluster is not None:
+            cluster.stop()
 
 
 def one_query(
-    query: str, runners: Mapping[tuple[str, str], Callable[[str], Outcome]], wanted: pa.Table, rounds: int
+    query: str, runners: Mapping[tuple[str, str], Callable[[str], Outcome]], wanted: pa.Table, rounds: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """All runners in turns; one that fails, or answers otherwise, is out at once, with its reason."""
+    """All runners in turns; one that fails, or answers otherwise, is out at once, with its reason.
+
+    Args:
+        seconds: no round begins, but the first, that would probably end later than this.
+    """
+    began = time.monotonic()
     found: dict[str, dict[str, Any]] = {f"{who}, {what}": {"rates": []} for who, what in runners}
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number and (time.monotonic() - began) * (number + 1) / number > seconds:
+            break
         for (who, what), run in runners.items():
             entry = found[f"{who}, {what}"]
             if "failed" in entry:
                 continue
             try:
-                seconds, rows, answer = run(query)
+                took, rows, answer, epochs = run(query)
             except Exception as error:  # noqa: BLE001  whatever a peer does is its result
                 entry["failed"] = str(error).strip()[-300:] or type(error).__name__
                 continue
@@ -152,7 +168,9 @@ def one_query(
             if wrong:
                 entry["failed"] = f"wrong answer: {wrong} of {wanted.num_rows} rows differ"
                 continue
-            entry["rates"].append(round(rows / seconds))
+            entry["rates"].append(round(rows / took))
+            if epochs:
+                entry["epochs"] = epochs
     for name, entry in found.items():
         if "failed" not in entry:
             entry["median"] = round(statistics.median(entry["rates"]))
@@ -161,15 +179,18 @@ def one_query(
 
 
 def run_peer(name: str, query: str, place: Path) -> Outcome:
-    python = sys.executable if name == "duckdb" else str(VENVS / name / "bin" / "python")
+    script, _, schedule = name.partition("-")
+    python = sys.executable if script == "duckdb" else str(VENVS / script / "bin" / "python")
     out = place / "answer.arrow"
-    command = [python, str(HERE / "peers" / f"{name}_peer.py"), query, str(place), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_SECONDS, check=False)
+    command = [python, str(HERE / "peers" / f"{script}_peer.py"), query, str(place), str(out)]
+    environment = {**os.environ, "NEXMARK_EPOCHS": schedule}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_SECONDS, check=False, env=environment)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+        said = [line for line in done.stderr.splitlines() if line.strip() and "warn" not in line.lower()]
+        raise RuntimeError(f"exit code {done.returncode}: {(said or ['no message'])[-1].strip()}")
     line = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith('{"seconds"')))
     with ipc.open_file(str(out)) as reader:
-        return line["seconds"], line["rows"], reader.read_all()
+        return line["seconds"], line["rows"], reader.read_all(), 0
 
 
 def reference(query: str, events: Mapping[str, pa.Table]) -> pa.Table:
@@ -200,12 +221,31 @@ def machine() -> dict[str, Any]:
     }
 
 
-def print_table(report: Mapping[str, Any]) -> None:
+def publish(report: Mapping[str, Any], write: bool) -> None:
+    """Print the table of what is measured so far, and write it."""
     names = list(next(iter(report["queries"].values())))
-    print("\n| query | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
-    for query, found in report["queries"].items():
-        print(f"| {query} | " + " | ".join(f"{e['median'] / 1e6:.2f}" if "median" in e else "-" for e in found.values()) + " |")
-    print("million source rows/s")
+    lines = ["| | " + " | ".join(report["queries"]) + " |", "|---|" + "---|" * len(report["queries"])]
+    for name in names:
+        entries = [found[name] for found in report["queries"].values()]
+        shown = [f"{entry['median'] / 1e6:.2f}" if "median" in entry else "-" for entry in entries]
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    for what in ("Arrow", "JSON"):
+        ratios = " | ".join(ahead(found, what) for found in report["queries"].values())
+        lines += [f"| headrace / best peer, {what} | {ratios} |"]
+    table = "\n".join(lines) + "\n"
+    print("\n" + table + "million source rows/s\n", flush=True)
+    if write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "nexmark.json").write_text(json.dumps(report, indent=1) + "\n")
+        (RESULTS / "nexmark.md").write_text(table)
+
+
+def ahead(found: Mapping[str, Mapping[str, Any]], what: str) -> str:
+    """How many times as fast as the best peer with the same input the engine is."""
+    medians = {name: entry["median"] for name, entry in found.items() if "median" in entry and f", {what}" in name}
+    ours = next((rate for name, rate in medians.items() if name.startswith("headrace")), None)
+    best = max((rate for name, rate in medians.items() if not name.startswith("headrace")), default=None)
+    return f"{ours / best:.2f}" if ours and best else "-"
 
 
 if __name__ == "__main__":
