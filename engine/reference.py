@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.functions import aggregates, tables, windows
 from engine.functions.scalar import build_scalar_functions
+from engine.refused import REFUSED
 
 _HEAD = """# The embedded engine's SQL
 
@@ -31,8 +32,11 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | SHOW, DESCRIBE, EXPLAIN, SET | |
 | GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
 
-Refused, with the remedy in the error: WITH RECURSIVE, INTERSECT ALL and EXCEPT ALL, CDC sources, aggregates
-and table functions of users in other languages than Python, Avro and Protobuf, upsert sinks to Iceberg, `rw_int256`, `map`, `numeric(p, s)`.
+## Refused
+
+Of what RisingWave documents; the error has a SQLSTATE, the place and the way out.
+
+{refused}
 
 ## Settings of ours
 
@@ -52,7 +56,8 @@ def render() -> str:
         ("Window functions", windows.signatures()),
         ("Set-returning functions", tables.signatures()),
     )
-    parts = [_HEAD.rstrip("\n")]
+    listed = [f"| {r.construct} | {r.sqlstate} |" for r in REFUSED]
+    parts = [_HEAD.rstrip("\n").replace("{refused}", "\n".join(["| construct | SQLSTATE |", "|---|---|", *listed]))]
     for title, signatures in families:
         lines = [line for name in sorted(signatures) for line in dict.fromkeys(signatures[name])]
         parts.append(f"## {title}\n\n```text\n" + "\n".join(lines) + "\n```")
