@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.operators.base import Delta, EpochContext, Operator, StateTable, column_list, no_change, same_key, store
-from engine.sql.expressions import Column, Expr, render_lenient
+from engine.operators.group_watermarks import carried_watermarks, forget_groups
+from engine.sql.expressions import Expr, render_lenient
 
 
 class Deduplicate(Operator):
-    """State: `seen`, the rows that went out."""
+    """State: `seen`, the rows that went out; one that the watermark has passed cannot come again and is forgotten."""
 
     def __init__(self, source: Operator, groups: tuple[Expr, ...]) -> None:
         self.inputs = (source,)
@@ -18,7 +20,7 @@ class Deduplicate(Operator):
         self.visible = len(groups)
         self.key = tuple(range(len(groups)))
         self.append_only = True
-        self._carried = {i: g.index for i, g in enumerate(groups) if isinstance(g, Column) and g.index in source.watermarked}
+        self._carried = carried_watermarks(source, groups)
         self.watermarked = frozenset(self._carried)
         self._seen = ""
 
@@ -31,15 +33,21 @@ class Deduplicate(Operator):
     def step(self, epoch: EpochContext, deltas: Sequence[Delta]) -> Delta:
         (delta,) = deltas
         watermarks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
+        result = self._fresh(epoch, delta)
+        forget_groups(epoch, self.inputs[0], (self._seen,), watermarks)
+        return replace(result, watermarks=watermarks)
+
+    def _fresh(self, epoch: EpochContext, delta: Delta) -> Delta:
+        """The rows that were not seen before; they are remembered."""
         if delta.empty:
-            return no_change(watermarks)
+            return no_change()
         items = ", ".join(f"{render_lenient(g)} AS c{i}" for i, g in enumerate(self._groups))
         rows = f"(SELECT DISTINCT {items} FROM {delta.source} AS t)"
         fresh = f"SELECT x.*, CAST(1 AS TINYINT) AS d FROM {rows} AS x ANTI JOIN {self._seen} AS s ON {same_key('x', 's', self.key)}"
         result = store(epoch, fresh)
         if not result.empty:
             epoch.execute(f"INSERT INTO {self._seen} SELECT {column_list(self.visible)} FROM {result.source}")
-        return Delta(result.source, result.empty, watermarks)
+        return result
 
     def details(self) -> str:
         return f"{self.visible} columns"
