@@ -218,7 +218,8 @@ def stored_input(epoch: EpochContext, delta: Delta, source: Operator, *, exact: 
         return delta.source
     width = len(source.types)
     select = f"SELECT {column_list(width)}, d FROM {delta.source} AS t"
-    name, count = epoch.temp(select) if source.append_only else consolidate(epoch, select, width)
+    # Where nothing is taken back every row has a key of its own: there is nothing to sum up.
+    name, count = epoch.temp(select) if source.append_only or delta.grows else consolidate(epoch, select, width)
     return name if count else None
 
 
