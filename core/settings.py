@@ -30,8 +30,17 @@ class EngineSettings(_Frozen):
     backfill_rows: int = Field(
         50_000, ge=1, description="A new view takes so many rows of an existing table in an epoch; smaller ones at once."
     )
-    memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to the data folder.")
+    memory_limit: str = Field("4GB", description="DuckDB's memory limit; beyond it operators spill to `temp_directory`.")
+    temp_directory: Path | None = Field(None, description="Where is spilled; default: the folder `spill` in the data folder.")
+    max_temp_directory_size: str | None = Field(
+        None, description="What may be spilled, e.g. `20GB`; default: 90 % of the free space at the time of opening."
+    )
     threads: int = Field(2, ge=1, description="DuckDB's worker threads.")
+    sink_backlog_rows: int = Field(
+        5_000_000,
+        ge=1,
+        description="When so many rows of a sink wait for delivery, its sources are read no further and its tables take no rows.",
+    )
     statement_timeout_seconds: float = Field(60.0, gt=0, description="A read that runs longer is interrupted.")
     python_udfs: bool | None = Field(
         None,

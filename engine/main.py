@@ -38,7 +38,7 @@ def run(
         failpoint: see `Engine`; for tests.
 
     Raises:
-        HeadraceError: the folder cannot be opened.
+        HeadraceError: the folder cannot be opened, or the disk failed so that a new start is needed.
     """
     asyncio.run(_serve(data_dir, host, port, settings, on_ready, failpoint))
 
@@ -56,10 +56,15 @@ async def _serve(
     engine = Engine(data_dir, settings, SystemClock(), failpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop_soon() -> None:
+        """From any thread."""
+        loop.call_soon_threadsafe(stop.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        engine.start()
+        engine.start(stop_soon)
         server = WireServer(EngineSessions(engine), host, port)
         real_port = await server.start()
         logger.info("engine ready", extra={"port": real_port})
@@ -72,6 +77,8 @@ async def _serve(
             await asyncio.to_thread(metrics.stop)
     finally:
         await asyncio.to_thread(engine.close)
+    if engine.failure is not None:
+        raise engine.failure
 
 
 def _serve_metrics(engine: Engine, host: str, port: int | None) -> MetricsServer | None:

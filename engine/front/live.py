@@ -115,7 +115,8 @@ def _barriers(engine: Engine) -> Iterable[Row]:
     last = engine.recent_epoch_seconds[-1] if recent else 0.0
     mean_ms = 1000 * engine.epoch_seconds / engine.epochs_run if engine.epochs_run else 0.0
     yield (
-        engine.epoch, engine.epochs_run, mean_ms, 1000 * last, 1000 * quantile(recent, 0.5), 1000 * quantile(recent, 0.99), engine.problem,
+        engine.epoch, engine.epochs_run, mean_ms, 1000 * last, 1000 * quantile(recent, 0.5), 1000 * quantile(recent, 0.99),
+        engine.problem or engine.back_pressure.problem,
     )  # fmt: skip
 
 

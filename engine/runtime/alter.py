@@ -456,7 +456,7 @@ def _in_transaction(engine: Engine, write: Callable[[], None]) -> None:
         write()
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.store.rollback()
         raise
 
 

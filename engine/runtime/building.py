@@ -45,7 +45,7 @@ def begin(engine: Engine, built: Built, job: Job, progress: dict[int, Progress],
         connection.execute("INSERT INTO hr.jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*backfill.row, facts])
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.store.rollback()
         raise
     finally:
         epoch.release()

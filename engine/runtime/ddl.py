@@ -217,9 +217,11 @@ def _commit_new(engine: Engine, built: Built, attached: _Attached) -> None:
                 _feed(engine, created, epoch)
                 epochs += _replay_sources(engine, attached.job, epoch)
         engine.store_number(epoch)
+        engine.failpoint("ddl: before commit")
         connection.execute("COMMIT")
+        engine.failpoint("ddl: after commit")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.store.rollback()
         if isinstance(created, Sink) and created.into in engine.tables:
             engine.tables[created.into].rolled_back()
         raise
@@ -376,9 +378,11 @@ def remove(engine: Engine, objects: list[CatalogObject]) -> None:
     try:
         for sql in statements:
             connection.execute(sql)
+        engine.failpoint("ddl: before commit")
         connection.execute("COMMIT")
+        engine.failpoint("ddl: after commit")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.store.rollback()
         raise
     engine.catalog = engine.catalog.without(o.id for o in objects)
     for gone in objects:

@@ -21,6 +21,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+import duckdb
 import pyarrow as pa
 
 from core.clock import Clock
@@ -29,8 +30,10 @@ from core.settings import EngineSettings
 from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Input, Subscription
 from engine.operators.base import Watermarks
+from engine.runtime.back_pressure import BackPressure
 from engine.runtime.backfill import Backfill, BackfillFailed
 from engine.runtime.delivery import Delivery, nowhere
+from engine.runtime.disk import disk_error
 from engine.runtime.epoch import Epoch
 from engine.runtime.inputs import ConnectorInput, TableInput
 from engine.runtime.jobs import Job, fed_tables
@@ -46,6 +49,7 @@ T = TypeVar("T")
 
 _STOP_SECONDS = 10.0
 _PURGE_EPOCHS = 16  # delivered rows leave an outbox in groups of epochs: each deletion costs a statement
+_WAITING_ROWS = 1_000_000  # written rows are held in memory until their epoch is committed
 _IDLE_CHECKPOINT_SECONDS = 5.0  # the write-ahead log is folded in when nothing has come for so long
 _CLEANING_MS = 1_000  # a DELETE that finds nothing costs half a millisecond; once a second is not felt
 _BEHIND_FACTOR = 16  # an epoch that catches up holds at most so many times `epoch_max_rows`
@@ -92,6 +96,9 @@ class Engine:
         self.epoch = self.store.read_meta("epoch")
         self.watermarks: dict[int, Watermarks] = {}
         self.problem: str | None = None
+        self.back_pressure = BackPressure(settings.sink_backlog_rows)
+        self.failure: HeadraceError | None = None
+        self._on_failure: Callable[[], None] = lambda: None
         self.epochs_run = 0
         self.epoch_seconds = 0.0
         self.epoch_latency = LatencyHistogram()
@@ -110,8 +117,13 @@ class Engine:
 
     # Life
 
-    def start(self) -> None:
-        """Recover what the folder holds and begin."""
+    def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Recover what the folder holds and begin.
+
+        Args:
+            on_failure: called from the writer thread when it must stop; `failure` says why, and the folder must be opened anew.
+        """
+        self._on_failure = on_failure
         from engine.runtime import ddl
 
         ddl.recover(self)
@@ -136,9 +148,15 @@ class Engine:
         self._log_timings()
         self.udfs.close()
         self.reads.close()
-        self.store.checkpoint()
+        if self.failure is None:
+            self._checkpoint()
         self.store.close()
         logger.info("engine stopped", extra={"epoch": self.epoch})
+
+    def _checkpoint(self) -> None:
+        self.failpoint("checkpoint: before")
+        self.store.checkpoint()
+        self.failpoint("checkpoint: after")
 
     def _log_timings(self) -> None:
         """Where the time of the epochs went, for whoever tunes a pipeline."""
@@ -155,6 +173,9 @@ class Engine:
     def submit(self, command: Callable[[], T]) -> Future[T]:
         """Run something on the writer thread, between epochs."""
         future: Future[T] = Future()
+        if self.failure is not None:
+            future.set_exception(self.failure)
+            return future
         self._commands.put((command, future))  # type: ignore[arg-type]  # the queue holds futures of any result
         self._wake.set()
         return future
@@ -163,12 +184,24 @@ class Engine:
         """Ask for a barrier; the future is done when all that was written before is visible."""
         future: Future[int] = Future()
         with self._flush_lock:
+            if self.failure is not None:
+                future.set_exception(self.failure)
+                return future
             self._flushes.append(future)
         self._wake.set()
         return future
 
     def write(self, table: int, changes: pa.Table) -> None:
-        """Buffer changes of a table (columns c0 .., `d`); visible at the next barrier."""
+        """Buffer changes of a table (columns c0 .., `d`); visible at the next barrier.
+
+        Raises:
+            SqlError: the rows before them cannot be committed, or not be delivered, and there are enough of them.
+        """
+        held = self.back_pressure.reason(table)
+        if held is None and self.problem is not None and self.tables[table].pending >= _WAITING_ROWS:
+            held = f"{self.tables[table].pending} rows of the table wait for an epoch that cannot be committed: {self.problem}"
+        if held is not None:
+            raise SqlError(held, sqlstate="53400", fix="Write again when that is mended; rw_catalog.headrace_barriers tells.")
         self.tables[table].add(changes)
         self._wake.set()
 
@@ -197,6 +230,33 @@ class Engine:
         self._wake.clear()
 
     def _run(self) -> None:
+        """The writer thread: it must not end while anybody waits for it."""
+        try:
+            self._cut_epochs()
+        except Exception as error:  # noqa: BLE001  last frame of the thread
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """DuckDB works on the file no longer, or a fault of ours: nothing is lost, but a new start is needed."""
+        told = disk_error(error, self.store.path.parent)
+        if told is not None:
+            told = SqlError(
+                told.what, sqlstate=told.sqlstate, where=told.where, fix="Free some space, then start the engine again."
+            )
+        logger.error("engine stops", exc_info=error, extra={"error": str(told or error)})
+        failure = told or SqlError(f"the engine stops: {error}", sqlstate="58030", fix="Start it again; see its log.")
+        with self._flush_lock:
+            self.failure, self.problem, self._stopping = failure, str(failure), True
+            for flush in self._flushes:
+                flush.set_exception(failure)
+            self._flushes = []
+        while not self._commands.empty():
+            _, command = self._commands.get_nowait()
+            if command.set_running_or_notify_cancel():
+                command.set_exception(failure)
+        self._on_failure()
+
+    def _cut_epochs(self) -> None:
         pace = Pace(self.settings.epoch_interval_ms / 1000, self.settings.epoch_max_rows)
         failures = 0
         dirty = False
@@ -208,11 +268,14 @@ class Engine:
             flushing = bool(self._flushes)
             due = self._seconds_until_due()
             if not waiting and not flushing and not self.backfills and (due is None or due > 0):
+                if (look := self.back_pressure.seconds_until_look) is not None:
+                    self._wake.wait(look if due is None else min(look, due))
+                    continue
                 idle = _IDLE_CHECKPOINT_SECONDS if dirty else None
                 if due is not None and (idle is None or due < idle):
                     self._wake.wait(due)
                 elif not self._wake.wait(idle) and dirty:
-                    self.store.checkpoint()
+                    self._checkpoint()
                     dirty = False
                 continue
             rest = pace.rest(now, for_input=waiting > 0 or bool(self.backfills))
@@ -253,18 +316,25 @@ class Engine:
                 continue
             try:
                 future.set_result(command())
-            except BaseException as error:  # noqa: BLE001  handed to whoever waits for the future
-                future.set_exception(error)
+            except BaseException as error:
+                future.set_exception(disk_error(error, self.store.path.parent) or error)
+                if isinstance(error, duckdb.FatalException):
+                    raise
 
     def _poll(self) -> int:
         """Rows that wait for the next epoch."""
         room = self._max_rows
         waiting = sum(table.pending for table in self.tables.values())
+        self.back_pressure.look(self.clock.monotonic_seconds(), self.deliveries.values(), self.catalog, self.store.writer)
         for source in list(self.connectors.values()):
+            if self.back_pressure.reason(source.relation.id) is not None:
+                continue
             try:
                 source.note_starts(self.store.writer)
                 waiting += source.poll(max(1, room - waiting))
-            except HeadraceError as error:
+            except duckdb.FatalException:
+                raise
+            except (HeadraceError, duckdb.Error) as error:
                 if self.problem != str(error):
                     logger.error("source cannot be read", extra={"source": source.relation.name, "error": str(error)})
                 self.problem = str(error)
@@ -284,10 +354,19 @@ class Engine:
                 self._flushes = flushes + self._flushes
             return False
         except Exception as error:
-            logger.exception("epoch failed")
-            self.problem = str(error)
+            told = disk_error(error, self.store.path.parent)
+            if told is None:
+                logger.exception("epoch failed")
+                told = _epoch_failed(error)
+                self.problem = str(error)
+            else:
+                self.problem = str(told)
+                if failures == 0:
+                    logger.error("epoch held back", extra={"error": self.problem})
             for future in flushes:
-                future.set_exception(_epoch_failed(error))
+                future.set_exception(told)
+            if isinstance(error, duckdb.FatalException):
+                raise
             return False
         self.problem = None
         for future in flushes:
@@ -322,7 +401,7 @@ class Engine:
             self.store.writer.execute("COMMIT")
             self.failpoint("epoch: after commit")
         except BaseException:
-            self.store.writer.execute("ROLLBACK")
+            self.store.rollback()
             for taken in [*self._inputs(), *self.backfills.values()]:
                 taken.rolled_back()
             raise

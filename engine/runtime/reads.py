@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from core.settings import EngineSettings
+from engine.runtime.disk import disk_error
 from engine.runtime.duckdb_errors import to_sql_error
 from engine.runtime.store import Store
 from engine.sql.errors import QueryCanceled
@@ -79,7 +80,7 @@ class ReadPool:
         except duckdb.InterruptException as error:
             raise QueryCanceled(running.end() or "canceling statement") from error
         except duckdb.Error as error:
-            raise to_sql_error(error) from error
+            raise disk_error(error, self._store.path.parent) or to_sql_error(error) from error
         finally:
             watchdog.cancel()
             running.end()

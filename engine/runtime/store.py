@@ -23,14 +23,16 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
-from core.errors import ConflictError, CorruptDataError, HeadraceError
+from core.errors import ConfigError, ConflictError, CorruptDataError, HeadraceError
 from core.settings import EngineSettings
 from engine.catalog.catalog import QUARANTINE_ID
 from engine.functions.native import register_functions
+from engine.runtime.disk import disk_error, has_room_for_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class Store:
     Raises:
         ConflictError: another engine has the folder.
         CorruptDataError: the file is not ours, or of another version.
-        HeadraceError: the folder cannot be written.
+        ConfigError: DuckDB does not take a setting.
+        HeadraceError: the folder cannot be written, or the disk is full.
     """
 
     def __init__(self, data_dir: Path, settings: EngineSettings) -> None:
@@ -87,29 +90,39 @@ class Store:
             raise ConflictError(
                 "another engine uses this data folder", where=str(data_dir), fix="Stop it, or choose another `--data-dir`."
             ) from error
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": settings.memory_limit,
+            "threads": settings.threads,
+            "checkpoint_threshold": _CHECKPOINT_LIMIT,
+            "temp_directory": str(settings.temp_directory or data_dir / "spill"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if settings.max_temp_directory_size is not None:
+            config["max_temp_directory_size"] = settings.max_temp_directory_size
         try:
-            self.writer = duckdb.connect(
-                str(self.path),
-                config={
-                    "memory_limit": settings.memory_limit,
-                    "threads": settings.threads,
-                    "checkpoint_threshold": _CHECKPOINT_LIMIT,
-                    "temp_directory": str(data_dir / "spill"),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                },
-            )
+            self.writer = duckdb.connect(str(self.path), config=config)
+            self.writer.execute("SET GLOBAL TimeZone = 'UTC'")
+            register_functions(self.writer)
+            self.writer.execute(_SCHEMA)
+            self._check_version()
+        except (duckdb.InvalidInputException, duckdb.ParserException) as error:
+            self._lock.close()
+            raise ConfigError(
+                f"DuckDB refuses a setting: {str(error).splitlines()[0]}",
+                where="settings engine.memory_limit, engine.max_temp_directory_size",
+                fix="Write sizes like `4GB` or `512MB`.",
+            ) from error
         except duckdb.Error as error:
             self._lock.close()
+            refused = disk_error(error, data_dir)
+            if refused is not None:
+                raise refused from error
             raise CorruptDataError(
                 f"the engine's file cannot be opened: {error}",
                 where=str(self.path),
                 fix="Restore the folder from a copy, or remove it to start anew.",
             ) from error
-        self.writer.execute("SET GLOBAL TimeZone = 'UTC'")
-        register_functions(self.writer)
-        self.writer.execute(_SCHEMA)
-        self._check_version()
 
     def _check_version(self) -> None:
         rows = self.writer.execute("SELECT value FROM hr.meta WHERE name = 'format'").fetchall()
@@ -134,15 +147,27 @@ class Store:
                 self.writer.execute(sql)
             self.writer.execute("COMMIT")
         except BaseException:
-            self.writer.execute("ROLLBACK")
+            self.rollback()
             raise
 
     def read_meta(self, name: str) -> int:
         ((value,),) = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchall()
         return int(value)
 
+    def rollback(self) -> None:
+        """End the writer's transaction; a COMMIT that failed has ended it already."""
+        with suppress(duckdb.TransactionException):
+            self.writer.execute("ROLLBACK")
+
     def checkpoint(self) -> None:
-        """Fold the write-ahead log into the file; called when idle."""
+        """Fold the write-ahead log into the file; called when idle.
+
+        Raises:
+            duckdb.FatalException: it could not be written; nothing is lost, but the file must be opened anew.
+        """
+        if not has_room_for_checkpoint(self.path):
+            logger.warning("checkpoint postponed, the disk is nearly full", extra={"path": str(self.path)})
+            return
         try:
             self.writer.execute("CHECKPOINT")
         except duckdb.TransactionException:

@@ -46,12 +46,13 @@ class FakeLog:
 
 
 class FakeReader:
-    """A `SourceReader` on a `FakeLog`."""
+    """A `SourceReader` on a `FakeLog`; `taken` counts the records that it gave."""
 
     def __init__(self, log: FakeLog) -> None:
         self._log = log
         self._next: dict[int, int] = {}
         self._starts: dict[int, int] = {}
+        self.taken = 0
         self.wake: Callable[[], None] = lambda: None
 
     def start(self, positions: Positions, wake: Callable[[], None]) -> None:
@@ -68,6 +69,7 @@ class FakeReader:
             end = min(self._log.served.get(partition, 0), self._next[partition] + max_rows - len(rows))
             rows += [(partition, offset, records[offset]) for offset in range(self._next[partition], end)]
             self._next[partition] = max(self._next[partition], end)
+        self.taken += len(rows)
         return raw_table(rows) if rows else None
 
     def starts(self) -> Positions:
