@@ -26,7 +26,7 @@ from pathlib import Path
 from core.settings import BrokerSettings
 
 HERE = Path(__file__).parent / "kafka"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0  # Kafka needs 3 s on a quiet machine
 STOP_SECONDS = 20.0
 
 _EMBEDDED = """
@@ -110,14 +110,24 @@ class Cluster:
             return False
 
 
-def start_embedded(folder: Path, settings: BrokerSettings | None = None) -> Cluster:
-    """Start our broker on `folder / "data"` and a free port."""
+def start_embedded(
+    folder: Path,
+    settings: BrokerSettings | None = None,
+    *,
+    wrap: Callable[[list[str]], list[str]] = list,
+    log_folder: Path | None = None,
+) -> Cluster:
+    """Start our broker on `folder / "data"` and a free port.
+
+    Args:
+        wrap: makes the command that is run of the broker's, for example one inside a namespace.
+        log_folder: where its own log goes; default: `folder`.
+    """
     port = free_port()
     text = (settings or BrokerSettings()).model_dump_json()
     data = folder / "data"
-    cluster = Cluster(
-        "embedded broker", port, [sys.executable, "-c", _EMBEDDED, str(data), str(port), text], data, folder / "broker.log"
-    )
+    command = wrap([sys.executable, "-c", _EMBEDDED, str(data), str(port), text])
+    cluster = Cluster("embedded broker", port, command, data, (log_folder or folder) / "broker.log")
     cluster.start()
     return cluster
 

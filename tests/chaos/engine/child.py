@@ -1,7 +1,5 @@
 """The engine as a process that kills itself: at the n-th visit of a step, or some microseconds after it.
 
-usage: child.py DATA_DIR PORT JOURNAL [STEP VISIT DELAY_SECONDS]
-
 Every step is written to the journal before it is acted on, so that the test can prove where a kill fell: a journal whose last
 line is `epoch: before commit` means that the process died inside the commit.
 """
@@ -9,11 +7,13 @@ line is `epoch: before commit` means that the process died inside the commit.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from core.settings import EngineSettings
@@ -46,13 +46,24 @@ class Failpoint:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    data_dir, port, journal, *failpoint = sys.argv[1:]
+def serve(folder: Path, port: int, failpoint: tuple[str, int, float], settings: EngineSettings) -> None:
+    """What the process does. Its journal and its log lie beside the data folder."""
+    _end_with_the_test_run()
+    log = os.open(folder.parent / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    step, visit, delay = (failpoint[0], int(failpoint[1]), float(failpoint[2])) if failpoint else ("", 0, 0.0)
-    point = Failpoint(Path(journal), step, visit, delay)
-    run(Path(data_dir), "127.0.0.1", int(port), EngineSettings(epoch_interval_ms=20), failpoint=point)
+    logging.getLogger("engine.connectors").setLevel(logging.CRITICAL)  # brokers are killed: no news
+    point = Failpoint(folder.parent / "journal", *failpoint)
+    run(folder, "127.0.0.1", port, settings, failpoint=point)
 
 
-if __name__ == "__main__":
-    main()
+def _end_with_the_test_run() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
