@@ -117,6 +117,13 @@ class CopyReader:
 
     def _columns(self, data: bytes) -> list[pa.Array]:
         """Columns of text, NULL where the data says so."""
+        try:
+            # Arrow cannot tell of a row with too many columns if its bytes are no text.
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise SqlError(
+                "invalid byte sequence for encoding UTF8", sqlstate="22021", fix="Send the data in UTF-8."
+            ) from error
         text_format = self._format.kind == "text"
         if text_format and re.search(rb"\\[\n\r" + re.escape(self._format.delimiter.encode()) + b"]", data):
             return self._escaped_columns(data)
