@@ -115,7 +115,7 @@ class EngineSession:
         )
         fields: tuple[Field, ...] | None = None
         if isinstance(statement, QueryStatement):
-            fields = _fields(bind_query(statement.query, environment))
+            fields = _fields(bind_query(statement.query, environment), environment)
         elif isinstance(statement, (Insert, Update, Delete)):
             write = bind_write(statement, environment)
             fields = write.returning
@@ -151,7 +151,7 @@ class EngineSession:
     def _prepare_copy(self, statement: Copy, environment: Environment) -> Prepared:
         if statement.direction == "from":
             return Prepared(statement, copy_fields=copy_target(statement, environment).fields)
-        return Prepared(statement, fields=_fields(bind_query(_copied_query(statement), environment)))
+        return Prepared(statement, fields=_fields(bind_query(_copied_query(statement), environment), environment))
 
     async def copy_in(self, prepared: Prepared, batches: AsyncIterator[pa.Table]) -> Result:
         assert isinstance(prepared.statement, Copy)
@@ -181,7 +181,7 @@ class EngineSession:
     async def _copy_out(self, statement: Copy, environment: Environment) -> Result:
         bound = bind_query(_copied_query(statement), environment)
         rows = await self._read(read_sql(bound.node, environment), environment.tables)
-        return Result(f"COPY {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
+        return Result(f"COPY {rows.num_rows}", _fields(bound, environment), rows, transaction_status=self._status)
 
     def cancel(self) -> None:
         if self._running is not None:
@@ -198,7 +198,7 @@ class EngineSession:
     async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
         rows = await self._read(read_sql(bound.node, environment), environment.tables)
-        return Result(f"SELECT {rows.num_rows}", _fields(bound), rows, transaction_status=self._status)
+        return Result(f"SELECT {rows.num_rows}", _fields(bound, environment), rows, transaction_status=self._status)
 
     async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
         write = self._take_bound(statement, environment) or bind_write(statement, environment)
@@ -358,7 +358,7 @@ class EngineSession:
     async def _declare(self, statement: DeclareCursor, environment: Environment) -> Result:
         bound = bind_query(statement.query, environment)
         rows = await self._read(read_sql(bound.node, environment), environment.tables)
-        self._add_cursor(statement.name, QueryCursor(_fields(bound), rows))
+        self._add_cursor(statement.name, QueryCursor(_fields(bound, environment), rows))
         return self._done("DECLARE_CURSOR")
 
     async def _declare_subscription(self, statement: DeclareSubscriptionCursor, environment: Environment) -> Result:
@@ -453,8 +453,8 @@ class EngineSession:
         return Result(tag, notices=notices, transaction_status=self._status)
 
 
-def _fields(bound: BoundQuery) -> tuple[Field, ...]:
-    return tuple(Field(c.name, c.type) for c in bound.columns)
+def _fields(bound: BoundQuery, environment: Environment) -> tuple[Field, ...]:
+    return tuple(Field(c.name, c.type.in_zone(environment.zone)) for c in bound.columns)
 
 
 def _copied_query(statement: Copy) -> exp.Expr:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from engine.functions.datetimes import zone_of
+from engine.functions.native import ValueFault
 from engine.sql.errors import InvalidParameter, UndefinedObject
 from engine.sql.intervals import parse_interval
 
@@ -55,7 +57,7 @@ _DEFAULTS = {
     "headrace.max_future_skew": "", "headrace.required_columns": "",
 }  # fmt: skip
 _ALIASES = {
-    "implicit_flush": "rw_implicit_flush",
+    "interval_style": "intervalstyle",
     "time zone": "timezone",
     "transaction isolation level": "transaction_isolation",
     "streaming_enable_arrangement_backfill": "streaming_use_arrangement_backfill",
@@ -91,11 +93,8 @@ class Variables:
             new = "true" if _is_true(name, new) else "false"
         if key in _DURATIONS:
             _duration_ms(name, new)
-        if key == "timezone" and new.strip("'\"").upper() not in ("UTC", "GMT", "ETC/UTC", "0"):
-            raise InvalidParameter(
-                f"time zone `{new}` is not supported, a session is in UTC",
-                fix="Use `AT TIME ZONE` in the query for other zones.",
-            )
+        if key == "timezone":
+            new = _zone_name(new.strip("'\""))
         self._values[key] = new
         reported = next((spelled for spelled in REPORTED if spelled.lower() == key), None)
         return {reported: new} if reported is not None else {}
@@ -143,11 +142,22 @@ class Variables:
 
     def _key(self, name: str) -> str:
         key = _ALIASES.get(name.lower(), name.lower())
-        if key not in self._values:  # most names are known with and without this prefix
-            key = key.removeprefix("rw_") if key.startswith("rw_") else f"rw_{key}"
-        if key not in self._values:
+        # RisingWave has dropped the prefix from its names, and takes both.
+        known = next((k for k in (key, f"rw_{key}", key.removeprefix("rw_")) if k in self._values), None)
+        if known is None:
             raise UndefinedObject(f"unrecognized configuration parameter `{name}`", fix="`SHOW ALL` lists the known ones.")
-        return key
+        return known
+
+
+def _zone_name(name: str) -> str:
+    """The time zone as it is spelled in its database; offsets stay as they are."""
+    if name.upper() in ("UTC", "GMT", "ETC/UTC", "0", "+00:00"):
+        return "UTC"
+    try:
+        zone = zone_of(name)
+    except ValueFault as fault:
+        raise InvalidParameter(f"invalid value for parameter `timezone`: `{name}`", fix="For example 'Asia/Tokyo'.") from fault
+    return getattr(zone, "key", name)
 
 
 def _is_true(name: str, value: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.functions import int256
 from engine.functions.casts import interval_parts
 from engine.functions.json import json_of
 from engine.functions.registry import FunctionTable
@@ -65,6 +66,7 @@ def _declare() -> None:
     t.add("sum", "numeric -> numeric", f"hr_numeric_sum({_PARTS})")
     t.add("sum", "float4 -> float4", "CAST({sum({0})} AS FLOAT)")
     t.add("sum", "float8 -> float8", "{sum({0})}")
+    int256.declare_aggregates(t)
     t.add("sum", "interval -> interval", f"({_INTERVAL_SUM})")
     for name in ("int2", "int4", "int8"):
         t.add("avg", f"{name} -> numeric", "hr_numeric_avg_whole(CAST({sum({0})} AS HUGEINT), {count({0})})")

@@ -83,6 +83,13 @@ def _set_bit(data: bytes, at: int, value: int) -> bytes:
     return data[: at // 8] + bytes([byte]) + data[at // 8 + 1 :]
 
 
+@native("hr_overlay_bytes", "BLOB", "BLOB", "INTEGER", "INTEGER", returns="BLOB")
+def _overlay(data: bytes, new: bytes, start: int, count: int) -> bytes:
+    if start <= 0:
+        raise ValueFault("22011", "negative substring length not allowed")
+    return data[: start - 1] + new + data[max(start - 1 + count, 0) :]
+
+
 @native("hr_hash", "BLOB", "VARCHAR", returns="BLOB")
 def _hash(data: bytes, name: str) -> bytes:
     return hashlib.new(name, data, usedforsecurity=False).digest()
@@ -139,6 +146,10 @@ def declare(t: FunctionTable) -> None:
     for name in ("substr", "substring"):
         t.add(name, "bytea, int4 -> bytea", f"unhex({hexadecimal}))")
         t.add(name, "bytea, int4, int4 -> bytea", f"unhex({hexadecimal}, 2 * greatest({{2}} + least({{1}}, 1) - 1, 0)))")
+    for types, count in (("", "octet_length({1})"), (", int4", "{3}")):
+        t.add(
+            "overlay", f"bytea, bytea, int4{types} -> bytea", f"hr_overlay_bytes({{0}}, {{1}}, {{2}}, CAST({count} AS INTEGER))"
+        )
     t.add("position", "bytea, bytea -> int4", "CAST((strpos(hex({0}), hex({1})) + 1) // 2 AS INTEGER)")
     t.add("md5", "varchar -> varchar", "md5({0})")
     t.add("md5", "bytea -> varchar", "md5({0})")

@@ -13,6 +13,7 @@ from engine.sql.types import (
     DATE,
     FLOAT4,
     FLOAT8,
+    INT256,
     INTERVAL,
     JSONB,
     NUMERIC,
@@ -33,7 +34,7 @@ _EXPLICIT = {
     ("bool", "int4"), ("int4", "bool"), ("timestamp", "date"), ("timestamptz", "date"), ("timestamp", "time"),
     ("timestamptz", "time"), ("timestamptz", "timestamp"), ("interval", "time"), ("varchar", "bytea"),
     ("jsonb", "bool"), ("jsonb", "int2"), ("jsonb", "int4"), ("jsonb", "int8"), ("jsonb", "numeric"), ("jsonb", "float4"),
-    ("jsonb", "float8"),
+    ("jsonb", "float8"), ("int256", "float8"),
 }  # fmt: skip
 
 
@@ -47,7 +48,9 @@ def can_cast_implicitly(source: SqlType, target: SqlType) -> bool:
         assert source.element is not None
         assert target.element is not None
         return can_cast_implicitly(source.element, target.element)
-    if source.name == "struct" and target.name == "struct" and len(source.fields) == len(target.fields):
+    if target == INT256 and source.name in _INTEGERS:
+        return True
+    if source.name == target.name and source.name in ("struct", "map") and len(source.fields) == len(target.fields):
         return all(can_cast_implicitly(a, b) for (_, a), (_, b) in zip(source.fields, target.fields, strict=True))
     return (source.name, target.name) in _IMPLICIT_TIME
 
@@ -57,14 +60,14 @@ def can_cast(source: SqlType, target: SqlType) -> bool:
     if can_cast_implicitly(source, target) or target == VARCHAR:
         return True
     if source == VARCHAR:
-        return True
+        return target.name != "map"
     if source.is_numeric and target.is_numeric:
         return True
     if source.name == "list" and target.name == "list":
         assert source.element is not None
         assert target.element is not None
         return can_cast(source.element, target.element)
-    if source.name == "struct" and target.name == "struct" and len(source.fields) == len(target.fields):
+    if source.name == target.name and source.name in ("struct", "map") and len(source.fields) == len(target.fields):
         return all(can_cast(a, b) for (_, a), (_, b) in zip(source.fields, target.fields, strict=True))
     return (source.name, target.name) in _EXPLICIT
 
@@ -93,6 +96,13 @@ def render_cast(sql: str, source: SqlType, target: SqlType) -> str:
             for (name, have), (to, want) in zip(source.fields, target.fields, strict=True)
         )
         return f"(CASE WHEN {sql} IS NOT NULL THEN struct_pack({', '.join(parts)}) END)"
+    if source.name == "map":
+        entries = render_cast("x", source.entries, target.entries)
+        return f"list_transform({sql}, lambda x: {entries})"
+    if target == INT256:
+        return f"hr_int256_of(CAST({sql} AS BIGINT))"
+    if source == INT256:
+        return f"hr_int256_float({sql})"
     if source == JSONB:
         return _from_json(sql, target)
     if target == NUMERIC:
@@ -164,6 +174,11 @@ def text_of(sql: str, source: SqlType) -> str:
         return f"hr_interval_text({', '.join(interval_parts(sql))})"
     if source == BYTEA:
         return f"('\\x' || lower(hex({sql})))"
+    if source == INT256:
+        return f"hr_int256_text({sql})"
+    if source.name == "map":
+        key, value = (cell_of(f"x.{name}", type_) for name, type_ in source.fields)
+        return f"hr_map_text(list_transform({sql}, lambda x: {key}), list_transform({sql}, lambda x: {value}))"
     if source.name == "list":
         assert source.element is not None
         plain = "true" if source.element.name in _UNQUOTED else "false"
@@ -214,6 +229,8 @@ def _from_text(sql: str, target: SqlType) -> str:
         return f"hr_bytea({sql})"
     if target == JSONB:
         return f"CAST(hr_json({sql}) AS JSON)"
+    if target == INT256:
+        return f"hr_int256({sql})"
     if target.name == "list":
         assert target.element is not None
         return f"list_transform(hr_array_parse({sql}), lambda x: {render_cast('x', VARCHAR, target.element)})"

@@ -147,6 +147,13 @@ def _timestamptz(text: str) -> int:
     return wall if zone is None else from_local(wall, zone)
 
 
+@native("hr_timestamptz_in", "VARCHAR", "VARCHAR", returns="BIGINT")
+def _timestamptz_in(text: str, home: str) -> int:
+    """A text without a zone is of the session's."""
+    days, us, zone = _read(text, "timestamp with time zone")
+    return from_local(days * US_PER_DAY + us, zone_of(home) if zone is None else zone)
+
+
 @native("hr_date", "VARCHAR", returns="INTEGER")
 def _date(text: str) -> int:
     return _read(text, "date")[0]
@@ -190,3 +197,11 @@ def _timestamp_text(us: int, zone: str = "") -> str:
 @native("hr_timestamptz_text", "BIGINT", returns="VARCHAR")
 def _timestamptz_text(us: int) -> str:
     return _timestamp_text(us, "+00:00")
+
+
+@native("hr_timestamptz_text_in", "BIGINT", "VARCHAR", returns="VARCHAR")
+def zoned_text(us: int, zone: str) -> str:
+    """Microseconds since 1970 on the wall clock of a zone, with its offset then."""
+    wall = to_local(us, zone_of(zone))
+    sign, minutes = ("-", (us - wall) // 60_000_000) if wall < us else ("+", (wall - us) // 60_000_000)
+    return _timestamp_text(wall, f"{sign}{minutes // 60:02d}:{minutes % 60:02d}")

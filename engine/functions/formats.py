@@ -9,7 +9,7 @@ import functools
 import re
 
 from engine.functions.casts import interval_parts
-from engine.functions.datetimes import US_PER_DAY, US_PER_SECOND, date_of, days_of
+from engine.functions.datetimes import US_PER_DAY, US_PER_SECOND, date_of, days_of, to_local, zone_of
 from engine.functions.native import ValueFault, native
 from engine.functions.registry import FunctionTable
 
@@ -108,8 +108,19 @@ def _number(kind: str, year: int, month: int, day: int, days: int, us: int) -> t
     return values[kind]
 
 
+@native("hr_to_char_in", "BIGINT", "VARCHAR", "VARCHAR", returns="VARCHAR")
+def _to_char_in(us: int, pattern: str, zone: str) -> str:
+    """An instant on the wall clock of a zone."""
+    wall = to_local(us, zone_of(zone))
+    return _formatted(wall, pattern, (wall - us) // (60 * US_PER_SECOND))
+
+
 @native("hr_to_char", "BIGINT", "VARCHAR", returns="VARCHAR")
 def _to_char(us: int, pattern: str) -> str:
+    return _formatted(us, pattern, 0)
+
+
+def _formatted(us: int, pattern: str, offset_minutes: int) -> str:
     days, clock = divmod(us, US_PER_DAY)
     year, month, day = date_of(days)
     out = []
@@ -118,7 +129,11 @@ def _to_char(us: int, pattern: str) -> str:
             out.append(written)
             continue
         word = _word(kind, written, filled, year, month, (days + 4) % 7, clock // (3600 * US_PER_SECOND))
-        if word is not None:
+        if kind in ("TZH", "TZM", "OF") and offset_minutes:
+            sign = "-" if offset_minutes < 0 else "+"
+            hours, minutes = divmod(abs(offset_minutes), 60)
+            out.append(f"{minutes:02d}" if kind == "TZM" else f"{sign}{hours:02d}")
+        elif word is not None:
             out.append(word)
         elif kind == "Y,YYY":
             out.append(f"{year:,}")
@@ -230,6 +245,7 @@ def _assemble(fields: dict[str, int], text: str, afternoon: bool | None) -> int:
 def declare(t: FunctionTable) -> None:
     for type_ in ("timestamp", "timestamptz"):
         t.add("to_char", f"{type_}, varchar -> varchar", "hr_to_char(epoch_us({0}), {1})")
+    t.add("to_char", "timestamptz, varchar, varchar -> varchar", "hr_to_char_in(epoch_us({0}), {1}, {2})")
     t.add("to_char", "date, varchar -> varchar", "hr_to_char(epoch_us(CAST({0} AS TIMESTAMP)), {1})")
     t.add("to_char", "interval, varchar -> varchar", f"hr_to_char_interval({', '.join(interval_parts('{0}'))}, {{1}})")
     t.add("to_timestamp", "varchar, varchar -> timestamptz", "make_timestamp(hr_parse_time({0}, {1}))")

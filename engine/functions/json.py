@@ -71,6 +71,9 @@ def json_of(sql: str, type_: SqlType) -> str:
         names = ", ".join("'" + name.replace("'", "''") + "'" for name, _ in type_.fields)
         cells = ", ".join(json_of(f"struct_extract({sql}, '{name}')", field) for name, field in type_.fields)
         return f"(CASE WHEN {sql} IS NOT NULL THEN hr_json_object([{names}], [{cells}]) END)"
+    if type_.name == "map":
+        keys, values = f"list_transform({sql}, lambda x: CAST(x.key AS VARCHAR))", json_of("x.value", type_.fields[1][1])
+        return f"hr_json_object({keys}, list_transform({sql}, lambda x: {values}))"
     if type_.name in ("timestamp", "timestamptz"):
         return f"hr_json_string(replace({render_cast(sql, type_, VARCHAR)}, ' ', 'T'))"
     return f"hr_json_string({render_cast(sql, type_, VARCHAR)})"
@@ -332,6 +335,15 @@ def _build_object(types: tuple[SqlType, ...]) -> str:
     return f"CAST(hr_json_object(CAST([{keys}] AS VARCHAR[]), CAST([{values}] AS VARCHAR[])) AS JSON)"
 
 
+def _build_object_of_array(types: tuple[SqlType, ...]) -> str:
+    element = types[0].element
+    assert element is not None
+    keys = f"list_transform({{0}}[1:len({{0}}):2], lambda x: {render_cast('x', element, VARCHAR)})"
+    values = f"list_transform({{0}}[2:len({{0}}):2], lambda x: {json_of('x', element)})"
+    odd = "CAST(hr_fail('22023', 'argument list must have even number of elements') AS VARCHAR)"
+    return f"CAST(CASE WHEN len({{0}}) % 2 = 1 THEN {odd} ELSE hr_json_object({keys}, {values}) END AS JSON)"
+
+
 def _build_array(types: tuple[SqlType, ...]) -> str:
     values = ", ".join(json_of(f"{{{i}}}", type_) for i, type_ in enumerate(types))
     return f"CAST(hr_json_array(CAST([{values}] AS VARCHAR[])) AS JSON)"
@@ -384,6 +396,8 @@ def declare(t: FunctionTable) -> None:
     t.add("jsonb_build_object", "any... -> jsonb", _build_object)
     t.add("jsonb_build_array", "any... -> jsonb", _build_array)
     t.add("jsonb_build_array", "-> jsonb", "CAST('[]' AS JSON)")
+    t.add("jsonb_build_object variadic", "anyarray -> jsonb", _build_object_of_array)
+    t.add("jsonb_to_array", "jsonb -> jsonb[]", "json_extract({0}, '$[*]')")
     t.add("jsonb_object", "varchar[] -> jsonb", "CAST(hr_json_from_pairs({0}) AS JSON)")
     t.add("jsonb_object", "varchar[], varchar[] -> jsonb", "CAST(hr_json_from_lists({0}, {1}) AS JSON)")
     t.add("to_jsonb", "any -> jsonb", lambda types: f"CAST({json_of('{0}', types[0])} AS JSON)")

@@ -1,7 +1,7 @@
 """SQL/JSON path: `$.a[*] ? (@.b > 1 && exists(@.c)).size()`, lax mode.
 
 A small recursive-descent reader that evaluates as it reads a tree of closures: each takes the items in hand and gives the items
-after the step. Left out: `like_regex` flags, `datetime()` and variables.
+after the step. Left out: `datetime()`.
 
 Source: PostgreSQL documentation, 9.16.2 "The SQL/JSON Path Language"; RisingWave documentation, "JSON functions and operators".
 """
@@ -22,7 +22,7 @@ Step = Callable[[Items, Any], Items]
 """From the root (in a list) and the current item of a filter to items."""
 
 _TOKEN = re.compile(
-    r'\s*(?:("(?:[^"\\]|\\.)*")|(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(\$|@|\?|\.\*\*|&&|\|\||==|!=|<>|<=|>=|[.\[\]()*,<>!+\-/%])|([A-Za-z_][\w]*))'
+    r'\s*(?:("(?:[^"\\]|\\.)*")|(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(\$[A-Za-z_]\w*|\$|@|\?|\.\*\*|&&|\|\||==|!=|<>|<=|>=|[.\[\]()*,<>!+\-/%])|([A-Za-z_][\w]*))'
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda a, b: bool(a == b), "!=": lambda a, b: bool(a != b), "<>": lambda a, b: bool(a != b), "<": lambda a, b: bool(a < b),
@@ -34,8 +34,10 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, variables: str | None = None) -> None:
         self._text = text
+        self._variables: Any = json.loads(variables) if variables is not None else {}
+        self._strict = False
         self._tokens: list[str] = []
         at = 0
         while text[at:].strip():
@@ -64,7 +66,7 @@ class _Reader:
         return self.take() if self.next in tokens else ""
 
     def path(self) -> Step:
-        self.accept("lax", "strict")
+        self._strict = self.accept("lax", "strict") == "strict"
         step = self.either()
         if self.next:
             raise self.wrong()
@@ -104,7 +106,9 @@ class _Reader:
             prefix = json.loads(self.take())
             return lambda root, item: [any(isinstance(x, str) and x.startswith(prefix) for x in left(root, item))]
         if self.accept("like_regex"):
-            pattern = re.compile(json.loads(self.take()))
+            source = json.loads(self.take())
+            flags = json.loads(self.take()) if self.accept("flag") else ""
+            pattern = re.compile(source, sum({"i": re.IGNORECASE, "s": re.DOTALL, "m": re.MULTILINE}.get(f, 0) for f in flags))
             return lambda root, item: [any(isinstance(x, str) and pattern.search(x) is not None for x in left(root, item))]
         return left
 
@@ -139,10 +143,18 @@ class _Reader:
             self.take(")")
             return inner
         token = self.take()
+        if token.startswith("$"):
+            return self.variable(token[1:])
         if token[0] not in '"0123456789' and token not in ("true", "false", "null"):
             raise self.wrong()
         constant = json.loads(token)
         return lambda _root, _item: [constant]
+
+    def variable(self, name: str) -> Step:
+        if not isinstance(self._variables, dict) or name not in self._variables:
+            raise ValueFault("42704", f'could not find jsonpath variable "{name}"')
+        value = self._variables[name]
+        return lambda _root, _item: [value]
 
     def accessor(self) -> Step:
         if self.accept("?"):
@@ -162,6 +174,8 @@ class _Reader:
         if self.accept("("):
             self.take(")")
             return _method(name, self.wrong())
+        if self._strict:
+            return lambda items, _root: [_member(x, name) for x in items]
         return lambda items, _root: [x[name] for x in _unwrap(items) if isinstance(x, dict) and name in x]
 
     def subscripts(self) -> Step:
@@ -204,6 +218,15 @@ def _then(first: Step, second: Step) -> Step:
 def _unwrap(items: Items) -> Items:
     """Lax mode: an array stands for its elements."""
     return [v for x in items for v in (x if isinstance(x, list) else [x])]
+
+
+def _member(value: Any, name: str) -> Any:
+    """Strict mode: what is not there is an error."""
+    if not isinstance(value, dict):
+        raise ValueFault("2203A", "jsonpath member accessor can only be applied to an object")
+    if name not in value:
+        raise ValueFault("2203A", f'JSON object does not contain key "{name}"')
+    return value[name]
 
 
 def _descend(value: Any) -> Items:
@@ -269,50 +292,66 @@ def _method(name: str, wrong: ValueFault) -> Step:
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(path: str) -> Step:
-    return _Reader(path).path()
+def _compiled(path: str, variables: str | None) -> Step:
+    return _Reader(path, variables).path()
 
 
-def find(document: str, path: str) -> Items:
-    """The items that a path finds in a JSON text."""
-    return _compiled(path)([json.loads(document)], None)
+def find(document: str, path: str, variables: str | None = None, silent: bool = False) -> Items | None:
+    """The items that a path finds in a JSON text; None where a fault of the data is kept silent."""
+    step = _compiled(path, variables)
+    try:
+        return step([json.loads(document)], None)
+    except ValueFault:
+        if silent:
+            return None
+        raise
 
 
 def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-@native("hr_json_path_exists", "VARCHAR", "VARCHAR", returns="BOOLEAN")
-def _exists(document: str, path: str) -> bool:
-    return bool(find(document, path))
+@native("hr_json_path_exists", "VARCHAR", "VARCHAR", "VARCHAR", "BOOLEAN", returns="BOOLEAN", nulls=True)
+def _exists(document: str | None, path: str | None, variables: str | None, silent: bool) -> bool | None:
+    if document is None or path is None:
+        return None
+    items = find(document, path, variables, silent)
+    return None if items is None else bool(items)
 
 
-@native("hr_json_path_match", "VARCHAR", "VARCHAR", returns="BOOLEAN")
-def _match(document: str, path: str) -> bool | None:
-    items = find(document, path)
-    if len(items) == 1 and items[0] is None:
+@native("hr_json_path_match", "VARCHAR", "VARCHAR", "VARCHAR", "BOOLEAN", returns="BOOLEAN", nulls=True)
+def _match(document: str | None, path: str | None, variables: str | None, silent: bool) -> bool | None:
+    if document is None or path is None:
+        return None
+    items = find(document, path, variables, silent)
+    if items is None or (len(items) == 1 and items[0] is None):
         return None
     if len(items) != 1 or not isinstance(items[0], bool):
+        if silent:
+            return None
         raise ValueFault("22038", "single boolean result is expected")
     return items[0]
 
 
-@native("hr_json_path_array", "VARCHAR", "VARCHAR", returns="VARCHAR")
-def _array(document: str, path: str) -> str:
-    return _text(find(document, path))
-
-
-@native("hr_json_path_first", "VARCHAR", "VARCHAR", returns="VARCHAR")
-def _first(document: str, path: str) -> str | None:
-    items = find(document, path)
-    return _text(items[0]) if items else None
+@native("hr_json_path_list", "VARCHAR", "VARCHAR", "VARCHAR", "BOOLEAN", returns="VARCHAR[]", nulls=True)
+def _list(document: str | None, path: str | None, variables: str | None, silent: bool) -> list[str] | None:
+    if document is None or path is None:
+        return None
+    return [_text(item) for item in find(document, path, variables, silent) or []]
 
 
 def declare(t: FunctionTable) -> None:
-    call = "(CAST({0} AS VARCHAR), {1})"
-    for name in ("jsonb_path_exists", "@?"):
-        t.add(name, "jsonb, varchar -> bool", f"hr_json_path_exists{call}")
-    for name in ("jsonb_path_match", "@@"):
-        t.add(name, "jsonb, varchar -> bool", f"hr_json_path_match{call}")
-    t.add("jsonb_path_query_array", "jsonb, varchar -> jsonb", f"CAST(hr_json_path_array{call} AS JSON)")
-    t.add("jsonb_path_query_first", "jsonb, varchar -> jsonb", f"CAST(hr_json_path_first{call} AS JSON)")
+    for types, variables, silent in (
+        ("", "NULL", "false"),
+        (", jsonb", "CAST({2} AS VARCHAR)", "false"),
+        (", jsonb, bool", "CAST({2} AS VARCHAR)", "{3}"),
+    ):
+        call = f"(CAST({{0}} AS VARCHAR), {{1}}, {variables}, {silent})"
+        t.add("jsonb_path_exists", f"jsonb, varchar{types} -> bool", f"hr_json_path_exists{call}")
+        t.add("jsonb_path_match", f"jsonb, varchar{types} -> bool", f"hr_json_path_match{call}")
+        array = f"hr_json_path_list{call}"
+        t.add("jsonb_path_query_array", f"jsonb, varchar{types} -> jsonb", f"CAST(hr_json_array({array}) AS JSON)")
+        t.add("jsonb_path_query_first", f"jsonb, varchar{types} -> jsonb", f"CAST(hr_json_path_list{call}[1] AS JSON)")
+    # The operators keep faults of the data to themselves.
+    for name, function in (("@?", "exists"), ("@@", "match")):
+        t.add(name, "jsonb, varchar -> bool", f"hr_json_path_{function}(CAST({{0}} AS VARCHAR), {{1}}, NULL, true)")

@@ -38,6 +38,9 @@ _MODULES = (
     "jsonpath",
     "arrays",
     "binary",
+    "ciphers",
+    "int256",
+    "maps",
     "system",
 )
 

@@ -23,6 +23,17 @@ def declare(t: FunctionTable) -> None:
         # DuckDB makes a HUGEINT of the negated smallest constant; subtracted from zero it overflows, as it must.
         t.add("neg", f"{number} -> {number}", f"(CAST(0 AS {type_}) - {{0}})" if number in _INTEGERS else "(-{0})")
         t.add("abs", f"{number} -> {number}", "abs({0})")
+    # As wide as its wider side, with which an integer or a numeric beside a real goes as well.
+    for pair in ("float4, float8", "float8, float4"):
+        for sign in ("+", "-", "*", "/"):
+            zero = (
+                "CASE WHEN {1} = 0 THEN CAST(hr_fail('22012', 'division by zero') AS DOUBLE) ELSE"
+                if sign == "/"
+                else "CASE WHEN true THEN"
+            )
+            t.add(sign, f"{pair} -> float8", f"({zero} CAST({{0}} AS DOUBLE) {sign} CAST({{1}} AS DOUBLE) END)")
+        for sign in ("=", "<>", "<", "<=", ">", ">="):
+            t.add(sign, f"{pair} -> bool", f"(CAST({{0}} AS DOUBLE) {sign} CAST({{1}} AS DOUBLE))")
     for number in _INTEGERS:
         for sign, template in (("&", "({0} & {1})"), ("|", "({0} | {1})"), ("#", "xor({0}, {1})")):
             t.add(sign, f"{number}, {number} -> {number}", template)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from engine.functions.casts import can_cast_implicitly, common_type
 from engine.sql.errors import UndefinedFunction
-from engine.sql.types import SCALARS, UNKNOWN, VARCHAR, SqlType, list_of
+from engine.sql.types import INT256, SCALARS, UNKNOWN, VARCHAR, SqlType, list_of
 
-_BY_NAME = {type_.name: type_ for type_ in SCALARS}
+_BY_NAME = {type_.name: type_ for type_ in (*SCALARS, INT256)}
 _ANY = SqlType("any")
 _ANYELEMENT = SqlType("anyelement")
 _ANYARRAY = SqlType("anyarray")
@@ -82,6 +82,7 @@ class FunctionTable:
         Raises:
             UndefinedFunction: no overload takes them.
         """
+        types = self._as_the_other_side(name, types)
         best: tuple[tuple[int, int, int, int, int], Resolved] | None = None
         for order, function in enumerate(self._overloads.get(name, [])):
             resolved = _match(function, types)
@@ -105,6 +106,13 @@ class FunctionTable:
             written = replace(resolved.function, template=resolved.function.write(resolved.args), write=None)
             return replace(resolved, function=written)
         return resolved
+
+    def _as_the_other_side(self, name: str, types: list[SqlType]) -> list[SqlType]:
+        """A constant without a type beside an operator is taken for what stands on the other side, if the operator has that."""
+        if name[0].isalnum() or len(types) != 2 or types.count(UNKNOWN) != 1:
+            return types
+        known = types[0] if types[1] == UNKNOWN else types[1]
+        return [known, known] if any(f.args == (known, known) for f in self._overloads.get(name, ())) else types
 
 
 def _parse_type(name: str) -> SqlType:

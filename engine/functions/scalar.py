@@ -9,7 +9,9 @@ from __future__ import annotations
 from engine.functions import (
     arrays,
     binary,
+    ciphers,
     formats,
+    int256,
     json,
     jsonpath,
     maths,
@@ -22,7 +24,22 @@ from engine.functions import (
 )
 from engine.functions.registry import FunctionTable
 
-_FAMILIES = (numerics, operators, strings, patterns, maths, times, formats, json, jsonpath, arrays, binary, system)
+_FAMILIES = (
+    numerics,
+    operators,
+    strings,
+    patterns,
+    maths,
+    times,
+    formats,
+    json,
+    jsonpath,
+    arrays,
+    binary,
+    ciphers,
+    int256,
+    system,
+)
 
 
 def build_scalar_functions() -> FunctionTable:

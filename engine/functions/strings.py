@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from engine.functions.casts import text_of
 from engine.functions.native import ValueFault, native
 from engine.functions.registry import FunctionTable
 from engine.sql.types import SqlType
@@ -124,6 +125,12 @@ def _string_to_array(text: str | None, delimiter: str | None, null: str | None) 
     return [None if null is not None and part == null else part for part in parts]
 
 
+def _texts(sql: str, type_: SqlType) -> str:
+    """The elements of an array as texts."""
+    assert type_.element is not None
+    return f"list_transform({sql}, lambda x: {text_of('x', type_.element)})"
+
+
 def _rest(function: str) -> Callable[[tuple[SqlType, ...]], str]:
     def write(types: tuple[SqlType, ...]) -> str:
         rest = ", ".join(f"{{{i}}}" for i in range(1, len(types)))
@@ -156,6 +163,7 @@ def declare(t: FunctionTable) -> None:
     t.add("concat", "anytext... -> varchar", "concat({*})")
     t.add("concat_ws", "varchar, anytext... -> varchar", "concat_ws({*})")
     t.add("format", "varchar, anytext... -> varchar", _rest("hr_format"))
+    t.add("format variadic", "varchar, anyarray -> varchar", lambda types: f"hr_format({{0}}, {_texts('{1}', types[1])})")
     for name in ("trim", "ltrim", "rtrim", "btrim"):
         function = "trim" if name == "btrim" else name
         t.add(name, "varchar -> varchar", f"{function}({{0}}, ' ')")

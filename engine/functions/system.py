@@ -37,7 +37,8 @@ def _size_pretty(size: int) -> str:
 
 
 def _type_name(types: tuple[SqlType, ...]) -> str:
-    return "'" + types[0].sql.replace("'", "''") + "'"
+    shown = "record" if types[0].name == "struct" else types[0].sql
+    return "'" + shown.replace("'", "''") + "'"
 
 
 def declare(t: FunctionTable) -> None:
@@ -49,6 +50,11 @@ def declare(t: FunctionTable) -> None:
     t.add("current_schemas", "bool -> varchar[]", "['pg_catalog', 'public']")
     for name in ("current_user", "session_user", "current_role", "user"):
         t.add(name, "-> varchar", "'root'")
+    t.add("rw_version", "-> varchar", f"'{VERSION}'")
+    t.add("rw_cluster_id", "-> varchar", "CAST(uuid() AS VARCHAR)", volatile=True)
+    for name in ("pg_cancel_backend", "pg_terminate_backend"):
+        t.add(name, "int4 -> bool", "false")
+    t.add("pg_sleep_for", "interval -> varchar", "''")
     t.add("pg_backend_pid", "-> int4", "0")
     t.add("pg_is_in_recovery", "-> bool", "false")
     t.add("pg_postmaster_start_time", "-> timestamptz", "CAST(now() AS TIMESTAMP)", volatile=True)

@@ -97,7 +97,7 @@ def set_call(name: str, args: tuple[Expr, ...], position: int | None) -> Call:
 
 
 def _regexp_matches(args: tuple[Expr, ...], position: int | None) -> Call:
-    """The captured groups of the first match, with flag `g` of every match; without groups the whole match."""
+    """The captured groups of every match, as if the flag `g` always stood there; without groups the whole match."""
     flags = args[2] if len(args) == 3 else Literal(VARCHAR, "")
     pattern = args[1]
     if not isinstance(pattern, Literal) or not isinstance(flags, Literal) or pattern.value is None or flags.value is None:
@@ -112,8 +112,7 @@ def _regexp_matches(args: tuple[Expr, ...], position: int | None) -> Call:
     options = ", 'i'" if "i" in text else ""
     parts = [f"regexp_extract_all({{0}}, {{1}}, {n}{options})[i]" for n in (range(1, groups + 1) if groups else (0,))]
     rows = f"len(regexp_extract_all({{0}}, {{1}}, 0{options}))"
-    count = rows if "g" in text else f"least({rows}, 1)"
-    template = f"list_transform(range(1, {count} + 1), lambda i: [{', '.join(parts)}])"
+    template = f"list_transform(range(1, {rows} + 1), lambda i: [{', '.join(parts)}])"
     return Call(list_of(list_of(VARCHAR)), f"regexp_matches {text}", args[:2], template)
 
 

@@ -179,6 +179,16 @@ def _from_zone(us: int, zone: str) -> int:
     return from_local(us, zone_of(zone))
 
 
+@native("hr_date_bin", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", returns="BIGINT")
+def _date_bin(months: int, days: int, us: int, moment: int, origin: int) -> int:
+    stride = days * US_PER_DAY + us
+    if months:
+        raise ValueFault("0A000", "timestamps cannot be binned into intervals containing months or years")
+    if stride <= 0:
+        raise ValueFault("22008", "stride must be greater than zero")
+    return origin + (moment - origin) // stride * stride
+
+
 @native("hr_make_date", "INTEGER", "INTEGER", "INTEGER", returns="INTEGER")
 def _make_date(year: int, month: int, day: int) -> int:
     try:
@@ -260,6 +270,11 @@ def declare(t: FunctionTable) -> None:
     t.add("date_trunc", "varchar, timestamptz, varchar -> timestamptz", f"make_timestamp({zone})")
     t.add("date_trunc", "varchar, interval -> interval", f"CAST(hr_date_trunc_interval({{0}}, {second_parts}) AS INTERVAL)")
     t.add("date_trunc", "varchar, date -> timestamp", "make_timestamp(hr_date_trunc({0}, epoch_us(CAST({1} AS TIMESTAMP))))")
+    part = "hr_numeric_float(hr_extract_timestamp({0}, hr_at_zone(epoch_us({1}), {2}), false))"
+    t.add("date_part", "varchar, timestamptz, varchar -> float8", part)
+    for type_ in ("timestamp", "timestamptz"):
+        bins = f"hr_date_bin({parts}, epoch_us({{1}}), epoch_us({{2}}))"
+        t.add("date_bin", f"interval, {type_}, {type_} -> {type_}", f"make_timestamp({bins})")
     for type_, call in (
         ("date", "hr_extract_date({0}, CAST({1} - DATE '1970-01-01' AS BIGINT))"),
         ("time", "hr_extract_time({0}, epoch_us({1}))"),

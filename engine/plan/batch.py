@@ -84,7 +84,8 @@ def render_node(node: Node, read: ReadScan) -> str:
         items = [(f"c{i}", f"c{i}") for i in range(width)]
         outputs = [f"c{width + i}" for i in range(len(node.calls))]
         source = f"({render_node(node.input, read)})"
-        return render_project_set(node, source, items, outputs, f"c{width + len(node.calls)}" if node.ordinality else "")
+        ordinal = f"c{width + len(node.calls)}" if node.ordinality else ""
+        return render_project_set(node, source, items, outputs, ordinal, render)
     if isinstance(node, MaxOneRow):
         return _max_one_row(node, read)
     if isinstance(node, Changelog):
@@ -180,7 +181,14 @@ def render_window_columns(node: Window, source: str, passthrough: str = "*") -> 
     )
 
 
-def render_project_set(node: ProjectSet, source: str, items: list[tuple[str, str]], outputs: list[str], ordinal: str) -> str:
+def render_project_set(
+    node: ProjectSet,
+    source: str,
+    items: list[tuple[str, str]],
+    outputs: list[str],
+    ordinal: str,
+    write: Callable[[Expr], str] = render_lenient,
+) -> str:
     """Rows times elements.
 
     Args:
@@ -188,8 +196,9 @@ def render_project_set(node: ProjectSet, source: str, items: list[tuple[str, str
         items: (expression, output name) of what is handed on.
         outputs: names of the element columns.
         ordinal: name of the ordinal's column; empty to leave it out.
+        write: writes a call; a query fails on a bad row, a streaming job goes on without its elements.
     """
-    lists = ", ".join(f"{render_lenient(call)} AS l{i}" for i, call in enumerate(node.calls))
+    lists = ", ".join(f"{write(call)} AS l{i}" for i, call in enumerate(node.calls))
     longest = "greatest(" + ", ".join(f"coalesce(len(l{i}), 0)" for i in range(len(node.calls))) + ")"
     if node.outer:
         longest = f"greatest({longest}, 1)"

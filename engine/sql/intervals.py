@@ -14,6 +14,9 @@ from engine.sql.errors import SqlError
 US_PER_DAY = 86_400_000_000
 _UNITS: dict[str, tuple[int, int, int]] = {}
 for names, parts in (
+    ("millennium millennia", (12_000, 0, 0)),
+    ("century centuries", (1_200, 0, 0)),
+    ("decade decades", (120, 0, 0)),
     ("y yr yrs year years", (12, 0, 0)),
     ("mon mons month months", (1, 0, 0)),
     ("w week weeks", (0, 7, 0)),
@@ -26,6 +29,7 @@ for names, parts in (
 ):
     for unit_name in names.split():
         _UNITS[unit_name] = parts
+_CLOCK = re.compile(r"[+-]?\d+:\d")
 _TOKEN = re.compile(r"\s*(?:([+-]?\d+):(\d+)(?::(\d+(?:\.\d+)?))?|([+-]?\d+(?:\.\d+)?)\s*([a-z]+)?)", re.IGNORECASE)
 
 
@@ -76,7 +80,9 @@ def parse_interval(text: str, unit: str | None = None, position: int | None = No
             span = abs(int(hours)) * 3600 + int(minutes) * 60 + Decimal(seconds or 0)
             microseconds += sign * int(span * 1_000_000)
             continue
-        per = _UNITS.get((name or unit or "second").lower())
+        # `3 04:05:06`: a bare number before a clock counts days.
+        default = "day" if unit is None and _CLOCK.match(rest) else "second"
+        per = _UNITS.get((name or unit or default).lower())
         if per is None:
             raise _invalid(text, position)
         amount = Decimal(number)

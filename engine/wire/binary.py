@@ -27,6 +27,7 @@ from engine.wire.columns import (
     with_length,
 )
 from engine.wire.oids import column_oid
+from engine.wire.text import encode_text
 from engine.wire.values import EPOCH_DAYS, EPOCH_MICROSECONDS, decimal_to_binary, json_text
 
 _ARRAY_HEADER = np.dtype([("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4"), ("length", ">i4"), ("lower", ">i4")])
@@ -131,10 +132,15 @@ def _struct(type_: SqlType, array: pa.Array) -> pa.Array:
     return null_like(array, concatenate(columns))
 
 
+def _as_text(type_: SqlType, array: pa.Array) -> pa.Array:
+    """RisingWave has no binary form of its own for these."""
+    return encode_text(type_, array)
+
+
 _int8 = _number(">i8", pa.int64())
 _ENCODERS: dict[str, Callable[[SqlType, pa.Array], pa.Array]] = {
     "bool": _boolean, "int2": _number(">i2", pa.int16()), "int4": _number(">i4", pa.int32()), "int8": _int8, "serial": _int8,
     "float4": _number(">f4", pa.float32()), "float8": _number(">f8", pa.float64()), "numeric": _numeric, "varchar": _same,
     "unknown": _same, "bytea": _same, "date": _date, "time": _int8, "timestamp": _timestamp, "timestamptz": _timestamp,
-    "interval": _interval, "jsonb": _json, "list": _list, "struct": _struct,
+    "interval": _interval, "jsonb": _json, "list": _list, "struct": _struct, "int256": _as_text, "map": _as_text,
 }  # fmt: skip

@@ -19,7 +19,7 @@ _PHYSICAL = {
     "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "serial": pa.int64(), "float4": pa.float32(),
     "float8": pa.float64(), "varchar": pa.string(), "unknown": pa.string(), "jsonb": pa.string(), "bytea": pa.binary(),
     "date": pa.date32(), "time": pa.time64("us"), "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us"),
-    "interval": pa.month_day_nano_interval(), "numeric": pa.decimal128(38, 0),
+    "interval": pa.month_day_nano_interval(), "numeric": pa.decimal128(38, 0), "int256": pa.binary(),
 }  # fmt: skip
 
 
@@ -27,6 +27,8 @@ def arrow_type(type_: SqlType) -> pa.DataType:
     """The Arrow type of a column that DuckDB stores as `type_.duckdb`."""
     if type_.element is not None:
         return pa.list_(arrow_type(type_.element))
+    if type_.name == "map":
+        return pa.list_(arrow_type(type_.entries))
     if type_.name == "struct":
         return pa.struct([pa.field(name, arrow_type(field)) for name, field in type_.fields])
     return _PHYSICAL[type_.name]
@@ -47,7 +49,7 @@ def physical(type_: SqlType, array: pa.Array) -> pa.Array:
     """
     wanted = _PHYSICAL.get(type_.name)
     if wanted is None:
-        if type_.name == "list" and not pa.types.is_list(array.type):
+        if type_.name in ("list", "map") and not pa.types.is_list(array.type):
             return array.cast(pa.list_(array.type.value_type))
         return array
     if array.type == wanted:

@@ -17,6 +17,7 @@ from pyarrow import csv
 
 from engine.session import Field
 from engine.sql.errors import SqlError
+from engine.sql.int256 import encode, parse
 from engine.sql.numeric import from_decimal
 from engine.sql.types import SqlType
 from engine.wire.columns import arrow_type
@@ -257,6 +258,8 @@ def arrow_value(type_: SqlType, value: object) -> object:
         return [arrow_value(type_.element, item) for item in value]
     if type_.name == "struct" and isinstance(value, dict):
         return {name: arrow_value(field, value[name]) for name, field in type_.fields}
+    if type_.name == "int256":
+        return encode(parse(str(value)))
     if type_.name == "interval":
         months, days, microseconds = parse_interval(str(value))
         return pa.MonthDayNano([months, days, microseconds * 1000])

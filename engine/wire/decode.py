@@ -355,7 +355,7 @@ _TEXT: dict[str, Callable[[SqlType, str], object]] = {
     "bool": _boolean, "int2": _integer, "int4": _integer, "int8": _integer, "serial": _integer, "float4": _float,
     "float8": _float, "numeric": _numeric, "varchar": _varchar, "unknown": _varchar, "jsonb": _varchar, "bytea": _bytea,
     "date": _date, "time": _time, "timestamp": _timestamp, "timestamptz": _timestamptz, "interval": _interval, "list": _list,
-    "struct": _struct,
+    "struct": _struct, "int256": _varchar, "map": _varchar,
 }  # fmt: skip
 _BINARY: dict[str, Callable[[SqlType, bytes], object]] = {
     "bool": _binary_boolean, "int2": _binary_integer, "int4": _binary_integer, "int8": _binary_integer,
@@ -363,4 +363,5 @@ _BINARY: dict[str, Callable[[SqlType, bytes], object]] = {
     "varchar": _binary_varchar, "unknown": _binary_varchar, "jsonb": _binary_jsonb, "bytea": _binary_bytea,
     "date": _binary_date, "time": _binary_time, "timestamp": _binary_timestamp, "timestamptz": _binary_timestamp,
     "interval": _binary_interval, "list": _binary_list, "struct": _binary_struct,
+    "int256": _binary_varchar, "map": _binary_varchar,
 }  # fmt: skip

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.functions.datetimes import zoned_text
+from engine.sql.int256 import decode
 from engine.sql.numeric import to_text
 from engine.sql.numeric_arrow import KEY_TYPE, numeric_keys
 from engine.sql.types import SqlType
@@ -120,6 +122,9 @@ def _timestamp(_: SqlType, array: pa.Array) -> pa.Array:
 
 
 def _timestamptz(type_: SqlType, array: pa.Array) -> pa.Array:
+    if type_.zone not in ("", "UTC"):
+        raw = array.view(pa.int64())
+        return map_valid(raw, lambda us: zoned_text(us, type_.zone))  # type: ignore[arg-type]  # the column holds integers
     text = concatenate_text([_timestamp(type_, array), "+00:00"], array)
     return pc.replace_substring(text, " BC+00:00", "+00:00 BC") if _before_christ(array) else text
 
@@ -163,6 +168,23 @@ def _struct(type_: SqlType, array: pa.Array) -> pa.Array:
             cells = pc.if_else(needs, quoted, cells)
         columns += [",", cells] if position else [cells]
     return concatenate_text([*columns, ")"], array)
+
+
+def _map(type_: SqlType, array: pa.Array) -> pa.Array:
+    """`{key:value,...}`, each part quoted as in an array."""
+    entries = array.flatten()
+    parts = []
+    for (_, field), values in zip(type_.fields, entries.flatten(), strict=True):
+        cells = encode_text(field, values).cast(pa.string())
+        needs = pc.match_substring_regex(cells, r'^$|[{}",\\\s\v]|^(?i:null)$')
+        quoted = _quoted(pc.replace_substring(pc.replace_substring(cells, "\\", "\\\\"), '"', '\\"'), cells)
+        parts.append(pc.fill_null(pc.if_else(needs, quoted, cells), "NULL"))
+    joined = regroup(array, pc.binary_join_element_wise(*parts, ":"), ",")
+    return concatenate_text(["{", joined, "}"], array)
+
+
+def _int256(_: SqlType, array: pa.Array) -> pa.Array:
+    return map_valid(array, lambda value: str(decode(value)))  # type: ignore[arg-type]  # the column is binary
 
 
 def _quoted(escaped: pa.Array, cells: pa.Array) -> pa.Array:
@@ -213,4 +235,5 @@ _ENCODERS: dict[str, Callable[[SqlType, pa.Array], pa.Array]] = {
     "bool": _boolean, "int2": _by_cast, "int4": _by_cast, "int8": _by_cast, "serial": _by_cast, "float4": _float, "float8": _float,
     "numeric": _numeric, "varchar": _same, "unknown": _same, "bytea": _bytea, "date": _date, "time": _time,
     "timestamp": _timestamp, "timestamptz": _timestamptz, "interval": _interval, "jsonb": _json, "list": _list, "struct": _struct,
+    "map": _map, "int256": _int256,
 }  # fmt: skip

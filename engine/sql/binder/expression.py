@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,10 +20,15 @@ from engine.sql.binder.aggregates import ordered_set_arguments
 from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.grouping import group_key
+from engine.sql.binder.lambdas import bind_lambda_call, is_lambda_call
+from engine.sql.binder.maps import bind_map, map_call
+from engine.sql.binder.record_functions import populated
 from engine.sql.binder.scope import Closure, Environment, Scope, position_of
 from engine.sql.binder.subqueries import bind_array, bind_exists, bind_in, bind_quantified, bind_scalar
 from engine.sql.binder.table_functions import bind_set_value, is_set_call
 from engine.sql.binder.user_functions import bind_aggregate, bind_user_call, choose
+from engine.sql.binder.variadic import spread
+from engine.sql.binder.zones import zoned_arguments, zoned_cast, zoned_result
 from engine.sql.errors import (
     GroupingError,
     SqlError,
@@ -36,7 +42,7 @@ from engine.sql.expressions import (
     AggregateCall,
     Call,
     Case,
-    Cast,
+    Column,
     Expr,
     FieldAccess,
     LambdaParameter,
@@ -45,12 +51,13 @@ from engine.sql.expressions import (
     Parameter,
     SetValue,
     WindowCall,
+    quote_identifier,
     walk,
 )
 from engine.sql.intervals import parse_interval
 from engine.sql.parser.calls import FunctionCall, read_call
 from engine.sql.type_names import parse_type
-from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, list_of, struct_of
+from engine.sql.types import BOOL, FLOAT8, INT4, INT8, INTERVAL, NUMERIC, UNKNOWN, VARCHAR, SqlType, list_of, map_of, struct_of
 
 _FUNCTIONS: FunctionTable = build_scalar_functions()
 clients.declare(_FUNCTIONS)
@@ -80,7 +87,7 @@ class ExpressionBinder:
         self._scope = scope
         self._forbidden_in = forbidden_in
         self.windows: Mapping[str, exp.Window] = {}
-        self._lambda: dict[str, LambdaParameter] = {}
+        self.lambda_parameters: Mapping[str, LambdaParameter] = {}
 
     @property
     def forbidden_in(self) -> str | None:
@@ -142,11 +149,11 @@ class ExpressionBinder:
                 return Literal(target, expr.value)
             if target == INTERVAL:
                 return Literal(INTERVAL, parse_interval(str(expr.value)))
-            return Cast(target, Literal(VARCHAR, expr.value))
+            return zoned_cast(Literal(VARCHAR, expr.value), target, self._env.zone)
         if isinstance(expr, Literal) and expr.type.is_numeric and target.is_numeric and isinstance(expr.value, (int, Decimal)):
             folded = float(expr.value) if target.name.startswith("float") else expr.value
             return Literal(target, folded)
-        return Cast(target, expr)
+        return zoned_cast(expr, target, self._env.zone)
 
     def assign(self, expr: Expr, target: SqlType, column: str, position: int | None) -> Expr:
         """Cast a value to the type of the column that it is stored in.
@@ -154,6 +161,7 @@ class ExpressionBinder:
         Raises:
             TypeMismatch: it cannot be stored there.
         """
+        expr = self._retyped(expr, target)
         both_numbers = expr.type.is_numeric and target.is_numeric
         if can_cast_implicitly(expr.type, target) or both_numbers or target == VARCHAR:
             return self.coerce(expr, target)
@@ -163,6 +171,25 @@ class ExpressionBinder:
             fix="Cast the expression.",
         )
 
+    def _retyped(self, expr: Expr, target: SqlType) -> Expr:
+        """A row, array or map of constants without a type, with the types of what it is stored in: `ROW(1, NULL)`."""
+        if isinstance(expr, Literal) and expr.type == VARCHAR and target != VARCHAR:
+            return self.coerce(Literal(UNKNOWN, expr.value), target)
+        if not isinstance(expr, Call) or expr.type == target:
+            return expr
+        if expr.name == "row" and target.name == "struct" and len(target.fields) == len(expr.args):
+            args = tuple(self._retyped(a, t) for a, (_, t) in zip(expr.args, target.fields, strict=True))
+            type_ = struct_of(*((n, a.type) for (n, _), a in zip(expr.type.fields, args, strict=True)))
+            return replace(expr, args=args, type=type_)
+        if expr.name == "array" and target.element is not None and expr.args:
+            args = tuple(self._retyped(a, target.element) for a in expr.args)
+            return replace(expr, args=args, type=list_of(args[0].type)) if len({a.type for a in args}) == 1 else expr
+        if expr.name == "map_from_key_values" and target.name == "map":
+            lists = tuple(self._retyped(a, list_of(t)) for a, (_, t) in zip(expr.args, target.fields, strict=True))
+            key, value = (a.type.element for a in lists)
+            return replace(expr, args=lists, type=map_of(key, value)) if key is not None and value is not None else expr
+        return expr
+
     # One method a kind of node; the table below says which.
 
     def _column(self, node: exp.Column) -> Expr:
@@ -171,12 +198,12 @@ class ExpressionBinder:
                 "`*` may only stand in a SELECT list or in count(*)", position=position_of(node), sqlstate="42601"
             )
         position = position_of(node)
-        if not node.table and node.name in self._lambda:
-            return self._lambda[node.name]
+        if not node.table and node.name in self.lambda_parameters:
+            return self.lambda_parameters[node.name]
         try:
             return self._scope.find(node.name, node.table or None, position)
         except (UndefinedColumn, UndefinedTable):
-            outer = self._outer_column(node, position)
+            outer = self._outer_column(node, position) or self._whole_row(node)
             if outer is not None:
                 return outer
             if not node.table and node.name in ("current_user", "current_database", "current_schema", "user"):
@@ -191,6 +218,15 @@ class ExpressionBinder:
             return self._env.closure.find(node.name, node.table or None, position)
         except (UndefinedColumn, UndefinedTable):
             return None
+
+    def _whole_row(self, node: exp.Column) -> Expr | None:
+        """`t` in `SELECT t FROM t`: all columns of the table as one row."""
+        columns = [c for c in self._scope.columns if c.table == node.name]
+        if node.table or not columns:
+            return None
+        fields = tuple((c.name, c.type) for c in columns)
+        parts = ", ".join(f"{quote_identifier(name)} := {{{i}}}" for i, (name, _) in enumerate(fields))
+        return Call(struct_of(*fields), "row", tuple(Column(c.type, c.index) for c in columns), f"struct_pack({parts})")
 
     @property
     def environment(self) -> Environment:
@@ -286,6 +322,8 @@ class ExpressionBinder:
         return Case(type_, branches, self.coerce(default, type_) if default is not None else None)
 
     def _cast(self, node: exp.Cast) -> Expr:
+        if isinstance(node.this, exp.Array) and node.to.this == exp.DataType.Type.ARRAY and not node.this.meta.get("subquery"):
+            return self._cast_elements(node.this, node)
         inner = self.bind(node.this)
         special = special_cast(str(node.to.args.get("kind") or ""), inner, self._env)
         if special is not None:
@@ -296,9 +334,23 @@ class ExpressionBinder:
             return Parameter(target, inner.number)
         if inner.type == UNKNOWN:
             return self.coerce(inner, target)
+        if isinstance(inner, Call):
+            inner = self._retyped(inner, target)
         if not can_cast(inner.type, target):
             raise TypeMismatch(f"cannot cast type `{inner.type}` to `{target}`", position=position_of(node), sqlstate="42846")
-        return inner if inner.type == target else Cast(target, inner)
+        return inner if inner.type == target else zoned_cast(inner, target, self._env.zone)
+
+    def _cast_elements(self, array: exp.Array, node: exp.Cast) -> Expr:
+        """`ARRAY['a', 2]::varchar[]` casts each element, so that they need not fit together before."""
+        to = node.to.expressions[0]
+        if not array.expressions:
+            return Call(parse_type(node.to), "array", (), f"CAST([] AS {parse_type(node.to).duckdb})")
+        items = []
+        for item in array.expressions:
+            cast = exp.Cast(this=item, to=to.copy())
+            cast.meta.update(item.meta)
+            items.append(self._cast(cast))
+        return self._call("array", items, node)
 
     def _interval(self, node: exp.Interval) -> Expr:
         unit = node.args.get("unit")
@@ -376,9 +428,14 @@ class ExpressionBinder:
             return AggregateCall(INT4, "grouping", tuple(inner.bind(arg) for arg in call.arguments))
         if is_set_call(node):
             return bind_set_value(self, node)
-        if call.name == "array_transform" and len(call.arguments) == 2 and isinstance(call.arguments[1], exp.Lambda):
-            return self._array_transform(call.arguments[0], call.arguments[1], node)
-        return self._call(call.name, [self.bind(arg) for arg in call.arguments], node)
+        if is_lambda_call(call):
+            return bind_lambda_call(self, call, node)
+        args = [self.bind(arg) for arg in call.arguments]
+        if call.name == "jsonb_populate_record":
+            return populated(self, call, args)
+        if call.variadic:
+            return self._call(*spread(call.name, args, call.position), node)
+        return self._call(call.name, args, node)
 
     def _operator(self, node: exp.Operator) -> Expr:
         sign = str(node.args["operator"])
@@ -388,30 +445,10 @@ class ExpressionBinder:
         return self._call("~", [self.bind(node.this)], node)
 
     def _tuple(self, node: exp.Tuple) -> Expr:
-        args = [self._known(self.bind(item)) for item in node.expressions]
+        args = [self.known(self.bind(item)) for item in node.expressions]
         type_ = struct_of(*((f"f{i + 1}", arg.type) for i, arg in enumerate(args)))
         template = "struct_pack(" + ", ".join(f"f{i + 1} := {{{i}}}" for i in range(len(args))) + ")"
         return Call(type_, "row", tuple(args), template)
-
-    def _array_transform(self, array: exp.Expr, function: exp.Lambda, node: exp.Expr) -> Expr:
-        """`array_transform(array, |x| body)`."""
-        items = self.bind(array)
-        if items.type.element is None or len(function.expressions) != 1:
-            raise TypeMismatch(
-                f"array_transform takes an array and a lambda of one parameter, not {items.type}", position=position_of(node)
-            )
-        name = function.expressions[0].name
-        outer = self._lambda.get(name)
-        self._lambda[name] = LambdaParameter(items.type.element, f"l{len(self._lambda)}_{name}")
-        parameter = self._lambda[name]
-        try:
-            body = self._known(self.bind(function.this))
-        finally:
-            del self._lambda[name]
-            if outer is not None:
-                self._lambda[name] = outer
-        template = f"list_transform({{0}}, lambda {parameter.sql}: {{1}})"
-        return Call(list_of(body.type), "array_transform", (items, body), template)
 
     def _window(self, call: FunctionCall, node: exp.Expr) -> Expr:
         self._check_allowed("window functions", node)
@@ -483,6 +520,10 @@ class ExpressionBinder:
         order = tuple(inner.order_key(o) for o in call.order)
         bound = [inner.bind(arg) for arg in call.arguments if not isinstance(arg, exp.Star)]
         bound, order = ordered_set_arguments(call, bound, order, inner)
+        if call.name.startswith("percentile") and isinstance(bound[0], Literal) and bound[0].value is None:
+            # No fraction, no percentile; still an aggregate of its query.
+            type_ = FLOAT8 if call.name == "percentile_cont" else bound[-1].type
+            return AggregateCall(type_, "max", (Literal(type_, None),))
         resolved = resolve_aggregate(call.name, [arg.type for arg in bound], call.position)
         cast_args = tuple(self.coerce(a, t) for a, t in zip(bound, resolved.args, strict=True))
         distinct = call.distinct and resolved.name not in ("min", "max", "bool_and", "bool_or")
@@ -521,9 +562,13 @@ class ExpressionBinder:
                 sqlstate="22023",
                 fix=f"Known: {', '.join(_ENCODINGS)}.",
             )
-        of_catalog = catalog_call(name, args, self._env)
-        if of_catalog is not None:
-            return of_catalog
+        special = catalog_call(name, args, self._env) or map_call(self, name, args, node)
+        if special is not None:
+            return special
+        if name == "array_cat" and {a.type.element is None for a in args} == {True, False}:
+            args = self._untyped_as_array(args)
+        if self._env.zone != "UTC":
+            args = zoned_arguments(name, args, self._env.zone)
         if name not in _FUNCTIONS:
             raise UndefinedFunction(
                 f"function `{name}({', '.join(arg.type.sql for arg in args)})` does not exist",
@@ -532,9 +577,15 @@ class ExpressionBinder:
             )
         resolved = _FUNCTIONS.resolve(name, [arg.type for arg in args], position_of(node))
         cast_args = tuple(self.coerce(a, t) for a, t in zip(args, resolved.args, strict=True))
-        return Call(resolved.returns, name, cast_args, resolved.function.template, resolved.function.volatile)
+        found = Call(resolved.returns, name, cast_args, resolved.function.template, resolved.function.volatile)
+        return found if self._env.zone == "UTC" else zoned_result(name, args, found, self._env.zone)
 
-    def _known(self, expr: Expr) -> Expr:
+    def _untyped_as_array(self, args: list[Expr]) -> list[Expr]:
+        """A NULL beside an array is an array."""
+        type_ = next(a.type for a in args if a.type.element is not None)
+        return [self.coerce(a, type_) if a.type == UNKNOWN else a for a in args]
+
+    def known(self, expr: Expr) -> Expr:
         return self.coerce(expr, VARCHAR) if expr.type == UNKNOWN else expr
 
     def _common(self, exprs: list[Expr], node: exp.Expr, what: str) -> SqlType:
@@ -585,6 +636,7 @@ _METHODS: dict[type[exp.Expr] | tuple[type[exp.Expr], ...], Callable[[Any, Any],
     exp.Cast: ExpressionBinder._cast,
     exp.Interval: ExpressionBinder._interval,
     exp.Array: ExpressionBinder._array,
+    exp.Map: bind_map,
     exp.Bracket: ExpressionBinder._bracket,
     exp.AtTimeZone: ExpressionBinder._at_time_zone,
     exp.Dot: ExpressionBinder._dot,

@@ -121,7 +121,7 @@ class _FromBinder:
     def _table_function(self, item: exp.Table, call: exp.Anonymous) -> tuple[Node, Scope]:
         name = str(call.this).upper()
         if name not in ("TUMBLE", "HOP"):
-            raise UnsupportedQuery(f"table function `{name.lower()}` is not supported yet", position=position_of(call))
+            return self._rows_of(call, item)
         wanted = {"TUMBLE": (3, 4), "HOP": (4, 5)}[name]
         if not wanted[0] <= len(call.expressions) <= wanted[1]:
             raise SqlError(

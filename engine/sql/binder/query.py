@@ -21,6 +21,8 @@ from engine.sql.binder.table_functions import extract_set_values
 from engine.sql.errors import GroupingError, SqlError, TypeMismatch, UndefinedColumn, UnsupportedQuery, too_deep
 from engine.sql.expressions import (
     AggregateCall,
+    Call,
+    Cast,
     Column,
     Expr,
     FieldAccess,
@@ -31,7 +33,7 @@ from engine.sql.expressions import (
     transform,
     walk,
 )
-from engine.sql.types import INT8, UNKNOWN, VARCHAR
+from engine.sql.types import INT8, UNKNOWN, VARCHAR, SqlType
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def _bind_set_operation(query: exp.SetOperation, environment: Environment) -> No
             sqlstate="42601",
         )
     types = []
-    for a, b in zip(left.columns, right.columns, strict=True):
-        type_ = common_type([a.type, b.type])
+    for i, (a, b) in enumerate(zip(left.columns, right.columns, strict=True)):
+        type_ = common_type([a.type, b.type]) or common_type([_written_type(left, i), _written_type(right, i)])
         if type_ is None:
             raise TypeMismatch(
                 f"{query.key.upper()} types {a.type} and {b.type} of column `{a.name}` cannot be matched",
@@ -145,7 +147,7 @@ def _bind_set_operation(query: exp.SetOperation, environment: Environment) -> No
         return project(
             node,
             [
-                (n, binder.coerce(Column(c.type, i), t))
+                (n, _cast_column(binder, i, c.type, t))
                 for i, (n, c, t) in enumerate(zip(names, node.columns, types, strict=True))
             ],
         )
@@ -162,6 +164,20 @@ def _bind_set_operation(query: exp.SetOperation, environment: Environment) -> No
     if not distinct:
         raise UnsupportedQuery(f"{kind.upper()} ALL is not supported, as in RisingWave", position=position_of(query))
     return SetOperation(left.columns, "intersect" if kind == "intersect" else "except", left, right)
+
+
+def _cast_column(binder: ExpressionBinder, index: int, type_: SqlType, target: SqlType) -> Expr:
+    column = Column(type_, index)
+    return Cast(target, column) if type_ == VARCHAR and target != VARCHAR else binder.coerce(column, target)
+
+
+def _written_type(node: Node, index: int) -> SqlType:
+    """The type of an output column, unknown where it is a NULL or a text that nobody gave a type."""
+    if isinstance(node, Project) and node.columns[index].type == VARCHAR and isinstance(node.exprs[index], Literal):
+        return UNKNOWN
+    if isinstance(node, Values) and all(isinstance(row[index], Literal) for row in node.rows):
+        return UNKNOWN if node.columns[index].type == VARCHAR else node.columns[index].type
+    return node.columns[index].type
 
 
 def _corresponding(query: exp.SetOperation, left: Node, right: Node) -> tuple[Node, Node]:
@@ -231,7 +247,7 @@ def _limit(node: Node, query: exp.Expr, environment: Environment) -> Node:
 
 
 def _constant_count(node: exp.Expr, what: str, environment: Environment) -> int | None:
-    bound = ExpressionBinder(environment, Scope(), what).bind(node)
+    bound = _folded(ExpressionBinder(environment, Scope(), what).bind(node))
     if not isinstance(bound, Literal):
         if environment.parameters is None and isinstance(node, (exp.Parameter, exp.Placeholder)):
             environment.parameter_types.setdefault(int(node.name), INT8)
@@ -248,6 +264,22 @@ def _constant_count(node: exp.Expr, what: str, environment: Environment) -> int 
     if value < 0:
         raise SqlError(f"{what} must not be negative", position=position_of(node), sqlstate="2201W")
     return value
+
+
+def _folded(expr: Expr) -> Expr:
+    """Sums and products of whole numbers, computed; casts of numbers without the cast."""
+    if isinstance(expr, Cast):
+        inner = _folded(expr.arg)
+        return inner if isinstance(inner, Literal) else expr
+    if isinstance(expr, Call) and expr.name in ("+", "-", "*") and len(expr.args) == 2:
+        left, right = (_folded(arg) for arg in expr.args)
+        if isinstance(left, Literal) and isinstance(right, Literal):
+            if left.value is None or right.value is None:
+                return Literal(INT8, None)
+            if isinstance(left.value, int) and isinstance(right.value, int):
+                a, b = left.value, right.value
+                return Literal(INT8, {"+": a + b, "-": a - b, "*": a * b}[expr.name])
+    return expr
 
 
 def _ordinal(node: exp.Expr, width: int) -> int | None:

@@ -141,6 +141,11 @@ class Environment:
     live: Mapping[str, LiveRows] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
+    @property
+    def zone(self) -> str:
+        """The session's time zone; views and other jobs are in UTC."""
+        return self.settings.get("timezone", "UTC")
+
     def inside(self, ctes: Mapping[str, exp.CTE]) -> Environment:
         """The same statement, with other common table expressions in sight."""
         return replace(self, ctes=ctes, depth=self.depth + 1)

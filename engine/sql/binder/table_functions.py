@@ -10,6 +10,7 @@ from sqlglot import exp
 from engine.catalog.objects import Function
 from engine.functions.tables import is_set_function, resolve_set_function, set_call
 from engine.plan.algebra import Node, OutputColumn, Project, ProjectSet, Values
+from engine.sql.binder.record_functions import gives_rows, is_record_function, record_list, scalar_list
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.user_functions import bind_user_call, choose
 from engine.sql.errors import SqlError, UnsupportedQuery
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 def is_set_call(node: object) -> bool:
     """Whether it is a call of a function that gives rows."""
-    return isinstance(node, exp.Anonymous) and is_set_function(str(node.this).lower())
+    if not isinstance(node, exp.Anonymous):
+        return False
+    name = str(node.this).lower()
+    return is_set_function(name) or gives_rows(name)
 
 
 def bind_set_value(binder: ExpressionBinder, node: exp.Expr) -> Expr:
@@ -61,17 +65,19 @@ def extract_set_values(node: Node, exprs: list[Expr]) -> tuple[Node, list[Expr]]
 def bind_table_function(binder: ExpressionBinder, call: exp.Expr, item: exp.Expr) -> tuple[Node, Scope]:
     """A set-returning function in FROM; `item` has the alias and WITH ORDINALITY."""
     name = str(call.this).lower()
-    lists = _lists(binder, call)
+    alias = item.args.get("alias")
+    listed = list(alias.args.get("columns") or []) if alias is not None else []
+    users = user_table_functions(binder.environment, call)
+    gives_lists = bool(users) or is_set_call(call) or is_record_function(name)
+    lists = _lists(binder, call, listed) if gives_lists else [scalar_list(binder, call)]
     ordinality = bool(item.args.get("ordinality"))
     one = Values((OutputColumn("?dual?", INT4),), ((Literal(INT4, 0),),))
     node = _project_set(one, lists, ordinality=ordinality)
-    users = user_table_functions(binder.environment, call)
     outputs = _expanded(lists, users[0].columns[0][0] if users else name)
     if ordinality:
         outputs.append(("ordinality", Column(INT8, len(node.columns) - 1)))
-    alias = item.args.get("alias")
     table = alias.name if alias is not None and alias.name else name
-    given = [c.name for c in alias.args.get("columns") or []] if alias is not None else []
+    given = [c.this.name if isinstance(c, exp.ColumnDef) else c.name for c in listed]
     if len(given) > len(outputs):
         raise SqlError(
             f"table `{table}` has {len(outputs)} columns available but {len(given)} columns specified",
@@ -95,10 +101,12 @@ def user_table_functions(environment: Environment, node: object) -> list[Functio
     return [function for function in found if function.form == "table"]
 
 
-def _lists(binder: ExpressionBinder, node: exp.Expr) -> Sequence[Expr]:
+def _lists(binder: ExpressionBinder, node: exp.Expr, columns: Sequence[exp.Expr] = ()) -> Sequence[Expr]:
     """The lists of one call; `unnest` of several arrays is one list each."""
     call = read_call(node)
     assert call is not None
+    if is_record_function(call.name):
+        return [record_list(binder, call, list(columns))]
     args = [binder.bind(arg) for arg in call.arguments]
     users = user_table_functions(binder.environment, node)
     if users:

@@ -190,8 +190,18 @@ def _array(stream: TokenStream) -> exp.Expression:
         node = exp.Array(expressions=[queries.parenthesised_query(stream)])
         node.meta["subquery"] = True
         return node
+    return _elements(stream)
+
+
+def _elements(stream: TokenStream) -> exp.Expression:
+    """`[1, 2]` or `[[1], [2]]` behind ARRAY."""
     stream.expect_symbol("[")
-    items = [] if stream.at_symbol("]") else expressions.expressions(stream)
+    items: list[exp.Expression] = []
+    while not stream.at_symbol("]"):
+        token = stream.current
+        items.append(mark(_elements(stream), token) if stream.at_symbol("[") else expressions.expression(stream))
+        if not stream.accept_symbol(","):
+            break
     stream.expect_symbol("]")
     return exp.Array(expressions=items)
 

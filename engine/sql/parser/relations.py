@@ -23,6 +23,7 @@ from engine.sql.errors import SqlSyntaxError
 from engine.sql.parser import calls, expressions, queries
 from engine.sql.parser.keywords import INTERVAL_FIELDS
 from engine.sql.parser.stream import TokenStream, mark
+from engine.sql.parser.type_syntax import type_name
 
 
 def from_list(stream: TokenStream) -> tuple[exp.Expression, list[exp.Join]]:
@@ -203,10 +204,18 @@ def _aliased(stream: TokenStream, node: exp.Expression) -> exp.Expression:
         return node
     alias = exp.TableAlias(this=name)
     if stream.accept_symbol("("):
-        columns = [stream.identifier()]
+        columns = [_alias_column(stream)]
         while stream.accept_symbol(","):
-            columns.append(stream.identifier())
+            columns.append(_alias_column(stream))
         stream.expect_symbol(")")
         alias.set("columns", columns)
     node.set("alias", alias)
     return node
+
+
+def _alias_column(stream: TokenStream) -> exp.Expression:
+    """A column's name, and its type where a function's rows are defined: `jsonb_to_record(j) AS t(a int)`."""
+    name = stream.identifier()
+    if stream.at_symbol(",") or stream.at_symbol(")"):
+        return name
+    return exp.ColumnDef(this=name, kind=type_name(stream))

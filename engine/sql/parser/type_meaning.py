@@ -13,7 +13,7 @@ from typing import Final
 from sqlglot import exp
 
 from engine.sql import types
-from engine.sql.errors import UndefinedObject, UnsupportedQuery
+from engine.sql.errors import InvalidDefinition, UndefinedObject, UnsupportedQuery
 from engine.sql.parser.stream import TokenStream
 from engine.sql.parser.type_syntax import SCALARS, DType, type_name
 from engine.sql.types import SqlType
@@ -23,7 +23,7 @@ _SCALARS: Final = {
     DType.DECIMAL: types.NUMERIC, DType.FLOAT: types.FLOAT4, DType.DOUBLE: types.FLOAT8, DType.VARCHAR: types.VARCHAR,
     DType.TEXT: types.VARCHAR, DType.VARBINARY: types.BYTEA, DType.DATE: types.DATE, DType.TIME: types.TIME,
     DType.TIMESTAMP: types.TIMESTAMP, DType.TIMESTAMPTZ: types.TIMESTAMPTZ, DType.INTERVAL: types.INTERVAL,
-    DType.JSONB: types.JSONB, DType.SERIAL: types.SERIAL, DType.UNKNOWN: types.UNKNOWN,
+    DType.JSONB: types.JSONB, DType.INT256: types.INT256, DType.SERIAL: types.SERIAL, DType.UNKNOWN: types.UNKNOWN,
 }  # fmt: skip
 
 _REFUSED: Final = {
@@ -32,8 +32,6 @@ _REFUSED: Final = {
     DType.UUID: ("type uuid is not supported", "Use varchar."),
     DType.XML: ("type xml is not supported", "Use varchar."),
     DType.TIMETZ: ("time with time zone is not supported", "Use time, or timestamp with time zone."),
-    DType.INT256: ("type rw_int256 is not supported by the embedded engine yet", "Use numeric (28 digits) or varchar."),
-    DType.MAP: ("type map is not supported by the embedded engine yet", "Use jsonb, or an array of struct."),
     DType.VECTOR: ("type vector is not supported by the embedded engine yet", "Use real[]."),
     DType.VARIANT: ("type variant is not supported by the embedded engine yet", "Use jsonb."),
     DType.BIGSERIAL: ("type bigserial is not supported", "Use serial, which is 64 bits wide."),
@@ -70,6 +68,8 @@ def parse_type(written: exp.DataType | str) -> SqlType:
         return types.list_of(parse_type(written.expressions[0]))
     if kind == DType.STRUCT:
         return types.struct_of(*((field.name, parse_type(field.args["kind"])) for field in written.expressions))
+    if kind == DType.MAP:
+        return _map(parse_type(written.expressions[0]), parse_type(written.expressions[1]), position)
     if kind == DType.USERDEFINED:
         return _qualified(str(written.args["kind"]), position)
     if kind in _REFUSED:
@@ -82,6 +82,17 @@ def parse_type(written: exp.DataType | str) -> SqlType:
             fix=_LENGTH.get(kind, "Leave the precision out: it is always microseconds."),
         )
     return _SCALARS[kind]
+
+
+def _map(key: SqlType, value: SqlType, position: int | None) -> SqlType:
+    if key not in (types.VARCHAR, types.INT2, types.INT4, types.INT8):
+        raise InvalidDefinition(
+            f"invalid map key type: {key}",
+            position=position,
+            fix="A key is a varchar, smallint, integer or bigint.",
+            sqlstate="42804",
+        )
+    return types.map_of(key, value)
 
 
 def _qualified(name: str, position: int | None) -> SqlType:
