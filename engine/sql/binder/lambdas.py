@@ -62,7 +62,7 @@ def _parameters(binder: ExpressionBinder, names: list[str], types: list[SqlType]
 
 def _body(binder: ExpressionBinder, parameters: dict[str, LambdaParameter], function: exp.Lambda) -> Expr:
     outer = binder.lambda_parameters
-    binder.lambda_parameters = outer | parameters
+    binder.lambda_parameters = {**outer, **parameters}
     try:
         return binder.bind(function.this)
     finally:
