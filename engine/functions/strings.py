@@ -160,8 +160,8 @@ def declare(t: FunctionTable) -> None:
     for name in ("starts_with", "^@"):
         t.add(name, "varchar, varchar -> bool", "starts_with({0}, {1})")
     t.add("ends_with", "varchar, varchar -> bool", "ends_with({0}, {1})")
-    t.add("concat", "anytext... -> varchar", "concat({*})")
-    t.add("concat_ws", "varchar, anytext... -> varchar", "concat_ws({*})")
+    t.add("concat", "anytext, anytext... -> varchar", "concat({*})")
+    t.add("concat_ws", "varchar, anytext, anytext... -> varchar", "concat_ws({*})")
     t.add("format", "varchar, anytext... -> varchar", _rest("hr_format"))
     t.add("format variadic", "varchar, anyarray -> varchar", lambda types: f"hr_format({{0}}, {_texts('{1}', types[1])})")
     for name in ("trim", "ltrim", "rtrim", "btrim"):
