@@ -37,6 +37,7 @@ place and the way out. This page is written by `python -m engine.reference`, and
 Of what RisingWave documents; the error has a SQLSTATE, the place and the way out.
 
 {refused}
+
 A session's time zone holds for its queries; materialized views, sinks and indexes are in UTC.
 
 ## Settings of ours
