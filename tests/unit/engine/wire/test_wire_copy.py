@@ -116,7 +116,7 @@ async def test_psql_copies_inline_data(running: Any) -> None:
         (b"1\tx\ty\n", "22P04", "extra data after last expected column"),
         (b"1\tx\nzwei\ty\n", "22P02", "record 2, column a"),
         (b"99999999999\tx\n", "22003", "record 1, column a"),
-        (b"1\t\xff\n", "22P04", "cannot be read"),
+        (b"1\t\xff\n", "22021", "invalid byte sequence"),
     ],
 )
 async def test_bad_data_stops_the_copy_and_nothing_is_kept(running: Any, data: bytes, code: str, message: str) -> None:
