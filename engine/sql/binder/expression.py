@@ -73,6 +73,10 @@ _BINARY: dict[type[exp.Expr], str] = {
 _ENCODINGS = ("hex", "base64", "escape")
 
 
+def is_scalar_function(name: str) -> bool:
+    return name in _FUNCTIONS
+
+
 class ExpressionBinder:
     """Binds expressions of one query level.
 

@@ -9,7 +9,8 @@ from sqlglot import exp
 from engine.catalog.objects import Input, Relation, View
 from engine.plan.algebra import Apply, Changelog, Join, JoinKind, Node, OutputColumn, Project, Scan, Values, Window
 from engine.sql.binder.asof import asof_join
-from engine.sql.binder.expression import ExpressionBinder
+from engine.sql.binder.expression import ExpressionBinder, is_scalar_function
+from engine.sql.binder.record_functions import is_record_function
 from engine.sql.binder.scope import Closure, Environment, Scope, ScopeColumn, position_of
 from engine.sql.binder.table_functions import bind_table_function, is_set_call, user_table_functions
 from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, UndefinedTable, UnsupportedQuery
@@ -121,7 +122,7 @@ class _FromBinder:
     def _table_function(self, item: exp.Table, call: exp.Anonymous) -> tuple[Node, Scope]:
         name = str(call.this).upper()
         if name not in ("TUMBLE", "HOP"):
-            return self._rows_of(call, item)
+            return self._row_of(call, item)
         wanted = {"TUMBLE": (3, 4), "HOP": (4, 5)}[name]
         if not wanted[0] <= len(call.expressions) <= wanted[1]:
             raise SqlError(
@@ -158,6 +159,14 @@ class _FromBinder:
         return _aliased(
             Window(columns, node, time.index, slide, size, offset % slide), item, default=_table_of(scope) or name.lower()
         )
+
+    def _row_of(self, call: exp.Anonymous, item: exp.Table) -> tuple[Node, Scope]:
+        """A scalar function in FROM: one row."""
+        name = str(call.this).lower()
+        known = is_scalar_function(name) or is_record_function(name) or name in self._env.constants
+        if not known and not self._env.catalog.find_functions(name, self._env.database):
+            raise UnsupportedQuery(f"table function `{name}` is not supported yet", position=position_of(call))
+        return self._rows_of(call, item)
 
     def _table_argument(self, argument: exp.Expr) -> tuple[Node, Scope]:
         if isinstance(argument, exp.Column):
