@@ -19,15 +19,16 @@ class Bid(pw.Schema):
     date_time: str
 
 
+# `id` is the row's own key in pathway.
 class Person(pw.Schema):
-    id: int
+    person_id: int
     name: str
     city: str
     state: str
 
 
 class Auction(pw.Schema):
-    id: int
+    auction_id: int
     seller: int
     category: int
 
@@ -36,7 +37,8 @@ def run(query: str, tables: dict[str, pa.Table], folder: Path) -> tuple[float, p
     del tables  # pathway reads the JSON lines beside them
 
     def read(name: str, schema: type[pw.Schema]) -> Any:
-        return pw.io.jsonlines.read(str(folder / f"{name}.ndjson"), schema=schema, mode="static")
+        paths = {} if name == "bid" else {f"{name}_id": "/id"}
+        return pw.io.jsonlines.read(str(folder / f"{name}.ndjson"), schema=schema, mode="static", json_field_paths=paths)
 
     if query in ("q0", "q1", "q2"):
         bid = read("bid", Bid)
@@ -46,12 +48,14 @@ def run(query: str, tables: dict[str, pa.Table], folder: Path) -> tuple[float, p
         if query == "q2":
             a = bid.auction
             wanted = (a == _WANTED[0]) | (a == _WANTED[1]) | (a == _WANTED[2]) | (a == _WANTED[3]) | (a == _WANTED[4])
-            result = bid.filter(wanted).select(bid.auction, bid.price)
+            result = bid.filter(wanted).select(pw.this.auction, pw.this.price)
     elif query == "q3":
         person, auction = read("person", Person), read("auction", Auction)
         person = person.filter((person.state == "OR") | (person.state == "ID") | (person.state == "CA"))
         auction = auction.filter(auction.category == 10)
-        result = auction.join(person, auction.seller == person.id).select(person.name, person.city, person.state, auction.id)
+        result = auction.join(person, pw.left.seller == pw.right.person_id).select(
+            pw.right.name, pw.right.city, pw.right.state, pw.left.auction_id
+        )
     else:
         raise NotImplementedError("no exact form of this query was written")
     rows: dict[Any, dict[str, Any]] = {}
@@ -68,6 +72,7 @@ def run(query: str, tables: dict[str, pa.Table], folder: Path) -> tuple[float, p
     pw.run(monitoring_level=pw.MonitoringLevel.NONE)
     seconds = now() - began
     answer = pa.Table.from_pylist(list(rows.values()))
+    answer = answer.rename_columns(["id" if name == "auction_id" else name for name in answer.column_names])
     if "date_time" in answer.column_names:
         moments = pa.array(answer["date_time"].to_pylist()).cast(pa.timestamp("us"))
         answer = answer.set_column(answer.column_names.index("date_time"), "date_time", moments)
