@@ -81,8 +81,9 @@ class Scalars:
     def any(self, kind: str, depth: int = 2) -> Sql:
         """As `of`, and now and then one that fails on some rows; only for the top of an expression, where TRY is exact."""
         if kind == "int" and self.chance(8):
-            if self.chance(2):
-                return replace(fill("CAST({0} AS INTEGER)", self.of("text", 1)), fallible=True)
+            texts = [text for text, type_ in self._columns if type_ == "text"]
+            if texts and self.chance(2):  # of a column: a constant that is no number is refused when the view is created
+                return replace(fill("CAST({0} AS INTEGER)", self.pick(texts)), fallible=True)
             return replace(_divided(self.of("int", 1), self.of("int", 1), self.pick("/%")), fallible=True)
         return self.of(kind, depth)
 
