@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import SqlglotError
 
 from pipelines import sqltext
@@ -46,14 +47,14 @@ def _parsed(sql: str) -> exp.Expr | None:
     if query is None:
         return None
     try:
-        return sqlglot.parse_one(query, read="risingwave")
+        return sqlglot.parse_one(query, read=RisingWave)
     except SqlglotError:
         return None
 
 
 def _columns(old: exp.Select, new: exp.Select) -> Iterator[str]:
-    before = {item.alias_or_name or item.sql("risingwave"): item.unalias().sql("risingwave") for item in old.expressions}
-    after = {item.alias_or_name or item.sql("risingwave"): item.unalias().sql("risingwave") for item in new.expressions}
+    before = {item.alias_or_name or item.sql(RisingWave): item.unalias().sql(RisingWave) for item in old.expressions}
+    after = {item.alias_or_name or item.sql(RisingWave): item.unalias().sql(RisingWave) for item in new.expressions}
     for name in [*before, *(name for name in after if name not in before)]:
         yield from _one(f"column {name}", before.get(name, ""), after.get(name, ""))
     kept = [name for name in after if name in before]
@@ -69,7 +70,7 @@ def _clauses(old: exp.Select, new: exp.Select) -> Iterator[str]:
 def _clause(query: exp.Select, key: str) -> str:
     found = query.args.get(key)
     items = found if isinstance(found, list) else [found] if isinstance(found, exp.Expr) else []
-    text = " ".join(item.sql("risingwave") for item in items).strip()
+    text = " ".join(item.sql(RisingWave) for item in items).strip()
     shown = _CLAUSES[key]
     return text.removeprefix(shown).strip() if key != "joins" else text
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlglot import exp
+from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import lineage as column_lineage
 
@@ -108,7 +109,7 @@ def _columns(found: Deployed, snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     result: dict[str, tuple[str, ...]] = {}
     for column in snapshot.columns.get(found.id, ()):
         try:
-            root = column_lineage(column.name, query, schema=schema, dialect="risingwave")
+            root = column_lineage(column.name, query, schema=schema, dialect=RisingWave)
         except (SqlglotError, ValueError, KeyError):
             continue
         leaves = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token
 
@@ -216,7 +217,7 @@ def with_symbol(sql: str, name: str, new: str) -> str:
 
 
 def _words(sql: str) -> list[tuple[str, Token]]:
-    return [(sql[token.start : token.end + 1], token) for token in sqlglot.tokenize(sql, read="risingwave")]
+    return [(sql[token.start : token.end + 1], token) for token in sqlglot.tokenize(sql, read=RisingWave)]
 
 
 def _name_start(words: Sequence[tuple[str, Token]]) -> int:
@@ -259,7 +260,7 @@ def _query_span(sql: str) -> tuple[int, int] | None:
 
 def _parse(query: str) -> exp.Query | exp.Values | None:
     try:
-        tree = sqlglot.parse_one(query, read="risingwave")
+        tree = sqlglot.parse_one(query, read=RisingWave)
     except SqlglotError:
         return None
     return tree if isinstance(tree, exp.Query | exp.Values) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlglot
+from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -67,7 +68,7 @@ def pieces(rendered: Rendered) -> list[tuple[int, str]]:
 
 def _tokens(rendered: Rendered) -> list[Token]:
     try:
-        return sqlglot.tokenize(rendered.text, read="risingwave")
+        return sqlglot.tokenize(rendered.text, read=RisingWave)
     except TokenError as error:
         raise InvalidInputError(f"this is no SQL: {error}", where=rendered.path) from error
 

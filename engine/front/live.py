@@ -107,7 +107,7 @@ def progress_text(backfill: Backfill) -> str:
 
 def _ddl_progress(engine: Engine) -> Iterable[Row]:
     for number, backfill in sorted(engine.backfills.items()):
-        yield (number, backfill.object.sql, progress_text(backfill), backfill.began_at.time())
+        yield (number, backfill.object.sql, progress_text(backfill), backfill.began_at.replace(tzinfo=None))
 
 
 def _barriers(engine: Engine) -> Iterable[Row]:

@@ -25,7 +25,7 @@ from queue import LifoQueue
 import pyarrow as pa
 
 from engine.connectors.arrow_types import physical_type
-from engine.connectors.udf_types import from_protocol, protocol_field, to_protocol
+from engine.connectors.udf_types import describe_field, from_protocol, protocol_field, to_protocol
 from engine.python_udfs.program import Program
 from engine.sql.types import SqlType
 
@@ -247,10 +247,14 @@ class WorkerPool:
 
 def _checked(table: pa.Table, rows: int, returns: SqlType) -> tuple[pa.Array, list[str | None]]:
     """The answer, if it is one: what comes out of the process is not trusted."""
-    wanted = protocol_field("value", returns).type
+    wanted = describe_field(protocol_field("value", returns))
     try:
         table.validate(full=True)
-        if table.num_rows != rows or table.column_names != ["value", "error"] or table.column(0).type != wanted:
+        if (
+            table.num_rows != rows
+            or table.column_names != ["value", "error"]
+            or describe_field(table.schema.field(0)) != wanted
+        ):
             raise WorkerDied(0, "its process gave no proper answer")
         values = _whole(table.column(0))
         errors: list[str | None] = table.column(1).to_pylist()

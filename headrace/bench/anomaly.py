@@ -38,7 +38,7 @@ PIPELINE = "recordings"
 ENDPOINT = "recordings.anomaly"
 ENTITY = "recording"
 TRAIN_ROWS = 400
-FEATURES = (*(f"v{i}_level" for i in range(1, MOST_CHANNELS + 1)), "position")
+FEATURES = (*(f"v{i}_level" for i in range(1, MOST_CHANNELS + 1)), "rows_seen")
 
 _START = datetime(2025, 1, 1, tzinfo=UTC)  # event times are assigned, a row a second, so that every run gives the same rows
 _CLOSING = "closing"

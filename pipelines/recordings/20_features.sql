@@ -6,7 +6,7 @@ SELECT
     entity_id,
     event_time                                      AS feature_start,
     event_time                                      AS feature_end,
-    row_number() OVER (PARTITION BY tenant_id, entity_id ORDER BY event_time) AS position,
+    row_number() OVER (PARTITION BY tenant_id, entity_id ORDER BY event_time) AS rows_seen,
     coalesce(avg(v1) OVER (PARTITION BY tenant_id, entity_id ORDER BY event_time ROWS BETWEEN 9 PRECEDING AND CURRENT ROW), 0.0) AS v1_level,
     coalesce(avg(v2) OVER (PARTITION BY tenant_id, entity_id ORDER BY event_time ROWS BETWEEN 9 PRECEDING AND CURRENT ROW), 0.0) AS v2_level,
     coalesce(avg(v3) OVER (PARTITION BY tenant_id, entity_id ORDER BY event_time ROWS BETWEEN 9 PRECEDING AND CURRENT ROW), 0.0) AS v3_level,

@@ -8,7 +8,7 @@ SELECT
     f.feature_end,
     ARRAY[
         f.v1_level, f.v2_level, f.v3_level, f.v4_level, f.v5_level, f.v6_level, f.v7_level, f.v8_level,
-        f.position::double precision
+        f.rows_seen::double precision
     ] AS features,
     r.route_epoch,
     predict(
@@ -16,7 +16,7 @@ SELECT
         f.entity_id,
         ARRAY[
             f.v1_level, f.v2_level, f.v3_level, f.v4_level, f.v5_level, f.v6_level, f.v7_level, f.v8_level,
-            f.position::double precision
+            f.rows_seen::double precision
         ]
     ) AS outcome
 FROM features_recordings AS f

@@ -26,6 +26,7 @@ SOURCE = (
 SINK = "WITH (connector = 'blackhole')"
 ARRIVED = dt.datetime(2026, 1, 1)  # noqa: DTZ001  instants inside the engine are naive UTC
 LIMIT = 500
+ROWS = 2_000
 
 
 class Target:
@@ -55,7 +56,7 @@ class Target:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
-    made = FakeLog({0: [Record(b'{"k": %d}' % i, ARRIVED) for i in range(2000)]})
+    made = FakeLog({0: [Record(b'{"k": %d}' % i, ARRIVED) for i in range(ROWS)]})
     monkeypatch.setattr("engine.runtime.ddl.build_source", made.reader)
     monkeypatch.setattr("engine.runtime.inputs.build_source", made.reader)
     return made
@@ -103,7 +104,7 @@ def test_a_source_is_not_polled_while_what_it_gave_is_not_committed(box: InProce
     poll("the epoch is tried again", lambda: len(tries) >= 4)
     assert log.readers[0].taken == 100, "more was taken than one epoch's rows"
     broken.clear()
-    poll("all rows come", lambda: box.rows("SELECT count(*)::int, count(DISTINCT k)::int FROM v") == [(2000, 2000)])
+    poll("all rows come", lambda: box.rows("SELECT count(*)::int, count(DISTINCT k)::int FROM v") == [(ROWS, ROWS)])
 
 
 def test_a_sink_that_is_down_holds_back_its_source_and_recovers(box: InProcess, log: FakeLog, target: Target) -> None:
@@ -111,25 +112,26 @@ def test_a_sink_that_is_down_holds_back_its_source_and_recovers(box: InProcess, 
     box.run("CREATE MATERIALIZED VIEW v AS SELECT k FROM log")
     box.run(f"CREATE SINK s FROM v {SINK}")
     box.run("CREATE TABLE apart (k INT); CREATE MATERIALIZED VIEW other AS SELECT k FROM apart")
-    log.serve_all()
+    log.serve({0: LIMIT + 100})  # the hold is looked at once a second; the rest comes when it is there
 
     def held() -> bool:
         ((problem,),) = box.rows("SELECT problem FROM rw_catalog.headrace_barriers")
         return problem is not None and "`s` holds back its inputs" in str(problem)
 
     poll("the state is told", held)
+    log.serve_all()
     taken = log.readers[0].taken
     ((backlog, problem),) = box.rows("SELECT backlog_rows, problem FROM rw_catalog.headrace_sinks")
     assert isinstance(backlog, int)
     assert LIMIT <= backlog <= taken
     assert "the target is down" in str(problem)
-    assert taken < 2000, "the source is read although its rows cannot leave"
+    assert taken < ROWS, "the source is read although its rows cannot leave"
     box.run("INSERT INTO apart VALUES (1); FLUSH")
     assert box.rows("SELECT k FROM other") == [(1,)], "what has nothing to do with the sink goes on"
     assert log.readers[0].taken == taken, "a held source was polled"
     target.up.set()
-    poll("all rows are delivered", lambda: len(target.rows) == 2000)
-    assert sorted(target.rows) == list(range(2000))
+    poll("all rows are delivered", lambda: len(target.rows) == ROWS)
+    assert sorted(target.rows) == list(range(ROWS))
     poll("nobody is held any longer", lambda: not held())
 
 
@@ -161,8 +163,9 @@ def test_dropping_a_dead_sink_ends_its_hold(box: InProcess, log: FakeLog, target
     box.run(SOURCE)
     box.run("CREATE MATERIALIZED VIEW v AS SELECT k FROM log")
     box.run(f"CREATE SINK s FROM v {SINK}")
-    log.serve_all()
+    log.serve({0: LIMIT + 100})
     poll("it is held back", lambda: box.engine.back_pressure.problem is not None)
+    log.serve_all()
     box.run("DROP SINK s")
-    poll("all rows come", lambda: box.rows("SELECT count(*)::int FROM v") == [(2000,)])
+    poll("all rows come", lambda: box.rows("SELECT count(*)::int FROM v") == [(ROWS,)])
     assert target.rows == []

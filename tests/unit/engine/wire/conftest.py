@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -68,6 +69,13 @@ def sql_type(type_: Any) -> SqlType:
     return _BY_DUCKDB[type_.id]
 
 
+@dataclass(frozen=True)
+class Placed(Statement):
+    """A statement that knows where in the client's text it begins, as errors count from there."""
+
+    begins: int = 0
+
+
 class DuckSession:
     """One DuckDB cursor as a `Session`; `BEGIN` and `COMMIT` only change the status it reports."""
 
@@ -102,7 +110,8 @@ class DuckSession:
         if re.fullmatch(r"\s*(DEALLOCATE|wait|explode)\b.*", sql, re.IGNORECASE | re.DOTALL):
             return [Utility(sql.strip(), sql.split()[0].upper())]
         try:
-            return [Statement(found.query.strip().rstrip(";")) for found in self.connection.extract_statements(sql)]
+            texts = [found.query.strip().rstrip(";") for found in self.connection.extract_statements(sql)]
+            return [Placed(text, sql.find(text)) for text in texts]
         except duckdb.ParserException as error:
             raise SqlSyntaxError(str(error).splitlines()[0], position=sql.find("slect") + 1 or None) from error
 
@@ -127,7 +136,8 @@ class DuckSession:
             relation = self.connection.sql(f"SELECT * FROM ({text}) LIMIT 0")
         except duckdb.CatalogException as error:
             at = statement.text.find("missing")
-            raise UndefinedTable("table `missing` does not exist", position=at + 1, fix="Create it first.") from error
+            begins = statement.begins if isinstance(statement, Placed) else 0
+            raise UndefinedTable("table `missing` does not exist", position=begins + at + 1, fix="Create it first.") from error
         return Prepared(statement, types, self.columns(relation))
 
     def fields(self, query: str) -> tuple[Field, ...]:
