@@ -5,13 +5,13 @@ goes on sooner: rows become visible early, and since an epoch costs about the sa
 follows what the last one took. Where many rows come the whole interval gathers them, so that they share that cost.
 
     last epoch     |####|                     next one if there is input
-    distance       |<-- 2 x its time, 25 ms at least, the interval at most -->|
+    distance       |<-- 1.1 x its time, 25 ms at least, the interval at most -->|
 """
 
 from __future__ import annotations
 
 _LEAST_SECONDS = 0.025  # nobody sees a row 25 ms late; closer epochs only burn the processor
-_SHARE = 2.0  # the writer rests half of the time, and the readers have it
+_SHARE = 1.1  # rows are 2.1 epochs late at most; a longer rest is felt at once, and readers have threads of their own
 _LIGHT = 4  # an epoch of less than a quarter of the row cap is light
 
 
