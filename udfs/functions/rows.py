@@ -100,7 +100,7 @@ class _OneByOne:
         self._definition = definition
 
     def __call__(self, columns: Sequence[pa.Array], n: int) -> list[Outcome]:
-        rows = list(zip(*(_python(column) for column in columns), strict=True)) if columns else [()] * n
+        rows = python_rows(columns, n)
         outcomes: list[Outcome] = []
         while len(outcomes) < n:
             outcomes += self._until_one_is_late(rows[len(outcomes) :])
@@ -143,7 +143,7 @@ class _Awaited:
         threading.Thread(target=self._loop.run_forever, daemon=True, name=f"udf-{definition.name}").start()
 
     def __call__(self, columns: Sequence[pa.Array], n: int) -> list[Outcome]:
-        rows = list(zip(*(_python(column) for column in columns), strict=True)) if columns else [()] * n
+        rows = python_rows(columns, n)
         return asyncio.run_coroutine_threadsafe(self._all(rows), self._loop).result()
 
     def close(self) -> None:
@@ -253,8 +253,9 @@ def _storage(column: pa.Array, wanted: ValueType) -> pa.Array:
     return column.cast(wanted.arrow)
 
 
-def _python(column: pa.Array) -> list[Any]:  # Any: arguments
-    return [value.as_py() for value in column] if isinstance(column, pa.ExtensionArray) else column.to_pylist()
+def python_rows(columns: Sequence[pa.Array], n: int) -> list[tuple[Any, ...]]:  # Any: arguments
+    """The arguments of each of `n` rows as Python values."""
+    return list(zip(*(column.to_pylist() for column in columns), strict=True)) if columns else [()] * n
 
 
 def _rows_to_ask(columns: Sequence[pa.Array], arguments: Sequence[ValueType], n: int) -> list[int]:

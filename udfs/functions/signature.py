@@ -36,7 +36,7 @@ class Sql:
 
 @dataclass(frozen=True)
 class ValueType:
-    """One type, in both worlds; `build` makes what the function returned of plain Python values, where that is needed."""
+    """One type, in SQL and in Arrow; `nullable` says that the function wants to see NULL."""
 
     sql: str
     arrow: pa.DataType
