@@ -199,7 +199,10 @@ class Grammar:
         ]
         if groups and self.chance(4):
             kind = str(self.pick(["int", "text", "bool"]))
-            groups.append((lenient(scalars.any(kind, 1)), Col(self.names.next("g"), kind)))
+            group = lenient(scalars.any(kind, 1))
+            # A bare number would be a position in the SELECT list.
+            group = fill("({0} + 0)", group) if kind == "int" else group
+            groups.append((group, Col(self.names.next("g"), kind)))
         calls = [self._call(scalars, source) for _ in range(self.number(0 if groups else 1, 3))]
         having = same("")
         if self.chance(4):
