@@ -11,12 +11,17 @@ from fastapi import FastAPI
 
 import api.graphql.endpoint
 import api.health
+import api.inference.routes
 import api.ingest.routes
 from api.database import Database
 from api.graphql.context import Services
 from api.http import problems
 from api.http.guard import OriginGuard
 from api.http.identity import Authenticator
+from api.inference.active_routes import ActiveRoutes
+from api.inference.batcher import Batcher
+from api.inference.lineage import Lineage
+from api.inference.service import ARGUMENTS, Inference
 from api.ingest.log import KafkaLog
 from api.ingest.service import Ingestion
 from api.ingest.streams import StreamCatalog
@@ -54,6 +59,8 @@ def build_app(
     lake = Lake(settings)
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
+    predict = Batcher(settings.udf_url, "predict", ARGUMENTS)
+    inference = Inference(ActiveRoutes(database, clock), predict, Lineage(lake, clock), log, clock)
     authenticator = Authenticator(settings)
     services = Services(
         clock=clock,
@@ -80,6 +87,7 @@ def build_app(
         finally:
             lifecycle.draining = True
             await asyncio.gather(*(hub.stop() for hub in hubs))
+            await asyncio.to_thread(predict.close)
             await asyncio.to_thread(log.close, FLUSH_SECONDS)
             await database.close()
             logger.info("api stopped")
@@ -94,6 +102,7 @@ def build_app(
     app.state.lifecycle = lifecycle
     problems.install(app)
     app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
+    app.include_router(api.inference.routes.build_router(inference, authenticator))
     app.include_router(
         api.health.build_router(api.health.build_probes(database, log, lake, settings.udf_url, hubs[0]), lifecycle)
     )

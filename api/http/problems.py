@@ -30,6 +30,10 @@ class TooLargeError(HeadraceError):
     """The body is larger than we take."""
 
 
+class NoActiveModelError(UnavailableError):
+    """Nothing serves the endpoint yet; as soon as something does, the same call succeeds."""
+
+
 # Looked up along the class's ancestors, so the nearest one counts.
 STATUS_OF: Mapping[type[HeadraceError], tuple[int, str]] = {
     UnauthenticatedError: (401, "unauthenticated"),
@@ -38,6 +42,7 @@ STATUS_OF: Mapping[type[HeadraceError], tuple[int, str]] = {
     ConflictError: (409, "conflict"),
     TooLargeError: (413, "too_large"),
     InvalidInputError: (400, "invalid_input"),
+    NoActiveModelError: (503, "no_active_model"),
     UnavailableError: (503, "unavailable"),
     HeadraceError: (500, "internal"),
 }

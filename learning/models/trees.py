@@ -62,10 +62,17 @@ def fit_gradient_boosting(
 
 
 def fit_random_forest(
-    features: Float32, labels: Int64, classes: tuple[str, ...], *, positive: str | None, seed: int, trees: int = 60
+    features: Float32,
+    labels: Int64,
+    classes: tuple[str, ...],
+    *,
+    positive: str | None,
+    seed: int,
+    trees: int = 60,
+    depth: int = 10,
 ) -> Trees:
-    """A forest of trees of depth 10; arguments as `fit_gradient_boosting`."""
-    estimator = RandomForestClassifier(n_estimators=trees, max_depth=10, random_state=seed, n_jobs=1)
+    """A forest; arguments as `fit_gradient_boosting`."""
+    estimator = RandomForestClassifier(n_estimators=trees, max_depth=depth, random_state=seed, n_jobs=1)
     estimator.fit(features, labels)
     assert np.array_equal(estimator.classes_, np.arange(len(classes))), "every class occurs in the training rows"
     return Trees("random_forest", classes, positive, estimator, features.shape[1])

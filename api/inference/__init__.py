@@ -1,0 +1,1 @@
+"""Predictions on request: the route of the last epoch, the UDF server, an acknowledged record, an answer."""
