@@ -2,7 +2,7 @@
 
 ```
 finish what was cut off ---> plan ---> add columns ---> 00_shared ---> endpoints, routes, FLUSH
-    ---> each pipeline's new objects ---> the views over all pipelines ---> exchange what changed, beside and swapped
+    ---> each pipeline's new objects ---> the views over all pipelines, 99_scores ---> exchange what changed, beside and swapped
 ```
 
 Applying twice changes nothing. A changed definition is exchanged with all that is built on it, without a name disappearing;
@@ -24,7 +24,7 @@ from core.settings import Settings
 from pipelines import columns, exchange, ledger, planning, snapshot, sqltext, steps
 from pipelines.columns import ColumnChanges
 from pipelines.cost import Cost, costs
-from pipelines.folder import SHARED, Endpoint, Pipeline, PipelineData, Route, shared
+from pipelines.folder import SCORES, SHARED, Endpoint, Pipeline, PipelineData, Route, scores, shared
 from pipelines.ledger import Entry
 from pipelines.planning import GENERATED, Allowed, ObjectPlan, Plan
 from pipelines.snapshot import Snapshot
@@ -197,7 +197,7 @@ def _split(pipelines: Sequence[Pipeline], values: Mapping[str, str]) -> list[Sta
 
 
 def _with_unions(statements: Sequence[Statement], found: Snapshot) -> list[Statement]:
-    """The statements and behind them those of the views over all pipelines that are or will be there."""
+    """The statements, behind them those of the views over all pipelines that are or will be there, and the scores over these."""
     kind = "MATERIALIZED VIEW"
     names = {entry.name for entry in found.entries.values() if entry.kind == kind and found.find(entry.name, kind) is not None}
     names |= {statement.name for _, statement in statements if statement.kind == kind}
@@ -206,7 +206,11 @@ def _with_unions(statements: Sequence[Statement], found: Snapshot) -> list[State
         generated.append((GENERATED, _generated(view.name, kind, view.sql)))
         if view.subscription_sql is not None:
             generated.append((GENERATED, _generated(view.subscription, "SUBSCRIPTION", view.subscription_sql)))
-    return [*statements, *generated]
+    behind: list[Statement] = []
+    if any(statement.name == "predictions" for _, statement in generated):
+        files = [render(path, text, {}) for path, text in scores().files]
+        behind = [(SCORES, statement) for file in files for statement in split(file)]
+    return [*statements, *generated, *behind]
 
 
 def _generated(name: str, kind: str, sql: str) -> SqlStatement:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.errors import InvalidInputError, NotFoundError
 
 SHARED = "00_shared"
+SCORES = "99_scores"
 BUILT_IN = Path(__file__).parent
 DATA_FILE = "pipeline.yaml"
 
@@ -83,7 +84,7 @@ def load(folder: Path) -> Pipeline:
             f"there is no folder `{folder}`", fix=f"Name a folder of SQL files, or one of ours: {', '.join(built_in_names())}."
         )
     name = folder.resolve().name
-    if name != SHARED and not name.isidentifier():
+    if name not in (SHARED, SCORES) and not name.isidentifier():
         raise InvalidInputError(
             f"`{name}` cannot be part of a SQL name", where=str(folder), fix="Name the folder with letters, digits and `_`."
         )
@@ -99,9 +100,14 @@ def shared() -> Pipeline:
     return load(BUILT_IN / SHARED)
 
 
+def scores() -> Pipeline:
+    """What is applied behind every pipeline, over the views that unite them."""
+    return load(BUILT_IN / SCORES)
+
+
 def built_in_names() -> list[str]:
     """The pipelines that come with headrace."""
-    return sorted(path.parent.name for path in BUILT_IN.glob("*/10_*.sql") if path.parent.name != SHARED)
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/10_*.sql") if path.parent.name not in (SHARED, SCORES))
 
 
 def find(names: Sequence[str]) -> list[Pipeline]:

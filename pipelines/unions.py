@@ -13,13 +13,11 @@ _LABELLED = (
     "prediction_id", "tenant_id", "endpoint", "entity_id", "feature_end", "route_epoch", "predicted", "score", "label",
     "labelled_at", "source",
 )  # fmt: skip
-_SCORES = ("tenant_id", "hour_start", "predictions", "labelled", "accuracy")
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
     "predictions": _PREDICTION,
     "anomalies": _PREDICTION,
     "labelled": _LABELLED,
-    "model_scores": _SCORES,
 }
 """View to its columns besides `pipeline`; a pipeline takes part by having `<view>_<pipeline>` with these columns."""
 

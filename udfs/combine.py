@@ -10,8 +10,10 @@ pattern the effective weights are constants, so each pattern is computed as one 
     score = P(positive class) where a model has one, else the largest P
 
 `members` is a JSON array in the order of the route, one object for each member that was asked or could not be:
-`{"model", "version", "role", "weight", "label", "value"}` with the effective weight (0 for a shadow) and what this member
-alone would have answered, or `{..., "weight": 0, "value": null, "error": {"code", "message"}}`.
+`{"model", "version", "role", "weight", "label", "value"}` with the effective weight and what this member alone would have
+answered, or `{..., "weight": 0, "value": null, "error": {"code", "message"}}`. So that an answer can be scored once its label
+comes, a two-class model names both classes (`positive`, whose probability `value` is, and `negative`), and another one gives
+all its probabilities and the sum of their squares (`probabilities`, `sum_of_squares`).
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class Block:
 
 def combine(route: Route, rows: Int64, answers: Answers) -> list[Block]:
     """Results of one group; `rows` are the positions in the call of the group's rows."""
-    if not answers.codes.any():
+    if (answers.codes == answers.codes[0]).all():
         return [_combine_pattern(route, rows, np.arange(len(rows)), answers.codes[0], answers)]
     patterns, which = np.unique(answers.codes, axis=0, return_inverse=True)
     which = which.reshape(-1)
@@ -164,14 +166,35 @@ def _members_json(
             best = own[i].argmax(axis=1)
             head = _head(member, weights.get(i, 0.0))
             # All that comes before the number, once for each class: as few pieces to join as possible.
-            openings = pa.array([f'{before}{head}, "label": {json.dumps(label)}, "value": ' for label in signature.classes])
+            told = _class_names(signature)
+            openings = pa.array([f'{before}{head}, "label": {json.dumps(c)}{told}, "value": ' for c in signature.classes])
             pieces += [openings.take(pa.array(best)), pc.cast(pa.array(_score(own[i], best, signature)), pa.string())]
+            if signature.positive_index is None:
+                pieces += _distribution(own[i], signature)
             before = "}, "
         elif i in failures:
             told = _failed_json(member, failures[i])
             pieces.append(before + told.removesuffix("}"))
             before = "}, "
     return pc.binary_join_element_wise(*pieces, "}]", "")
+
+
+def _class_names(signature: Signature) -> str:
+    if signature.positive_index is None:
+        return ""
+    negative = signature.classes[1 - signature.positive_index]
+    return f', "positive": {json.dumps(signature.positive)}, "negative": {json.dumps(negative)}'
+
+
+def _distribution(own: Float64, signature: Signature) -> list[Any]:  # Any: text, or an Arrow array of text
+    """All probabilities, in the digits of the float32 that the model gave."""
+    pieces: list[Any] = [', "sum_of_squares": ', pc.cast(pa.array((own * own).sum(axis=1)), pa.string())]
+    before = ', "probabilities": {'
+    for i, label in enumerate(signature.classes):
+        column = np.ascontiguousarray(own[:, i], np.float32)
+        pieces += [f"{before}{json.dumps(label)}: ", pc.cast(pa.array(column), pa.string())]
+        before = ", "
+    return [*pieces, "}"]
 
 
 def _head(member: Member, weight: float) -> str:

@@ -3,6 +3,7 @@
     predict(route JSONB, key VARCHAR, features DOUBLE PRECISION[])
         -> STRUCT<label VARCHAR, score DOUBLE PRECISION, members JSONB, error JSONB>
 
+In a vote a member abstains where two classes are equally probable to it; the others' weights then share what is left.
 A row that cannot be predicted (no route, NULL or NaN among the features, a wrong length, an unknown strategy) is set aside
 before any model is called, and answered with `error` set and `label` and `score` NULL. Its neighbours do not notice. The
 rest is grouped by model, and each model is called once a batch, whatever the routes are.
@@ -107,7 +108,7 @@ class _Group:
     @classmethod
     def start(cls, route: Route, rows: Int64, keys: pa.Array, vectors: FeatureColumn, sessions: ModelSessions) -> _Group:
         """Load the members, decide who is asked, and set aside what has the wrong length for a member."""
-        found = [sessions.get(member.key) for member in route.members]
+        found = [None if member.is_shadow else sessions.get(member.key) for member in route.members]
         models = [model if isinstance(model, LoadedModel) else None for model in found]
         available = frozenset(i for i, model in enumerate(models) if model is not None)
         asked = asked_members(route, available, keys)
@@ -117,7 +118,8 @@ class _Group:
         for i, model in enumerate(found):
             if isinstance(model, RowError):
                 codes[:, i] = group.code_of(model)
-                continue
+            if not isinstance(model, LoadedModel):
+                continue  # a shadow, or one that failed
             width = model.signature.n_features
             wrong = asked[:, i] & (lengths != width)
             for length in np.unique(lengths[wrong]).tolist():
@@ -161,9 +163,22 @@ def _ask_model(key: ModelKey, groups: list[_Group], vectors: FeatureColumn, sess
         target = group.probabilities[i]
         assert target is not None, "a loaded member has room for its answers"
         target[within] = answers[mine]
+        if group.route.strategy == "ensemble_vote":
+            group.codes[within[_undecided(answers[mine])], i] = group.code_of(_abstained(key))
         for position, error in failures.items():
             if mine.start <= position < mine.stop:
                 group.codes[within[position - mine.start], i] = group.code_of(error)
+
+
+def _undecided(answers: Float64) -> npt.NDArray[np.bool_]:
+    """Rows for which no class is more probable than every other."""
+    best = answers.max(axis=1, keepdims=True)
+    found: npt.NDArray[np.bool_] = (answers == best).sum(axis=1) > 1
+    return found
+
+
+def _abstained(key: ModelKey) -> RowError:
+    return RowError("abstained", f"Model `{key}` has no single most probable class for this row, and gives no vote.")
 
 
 def _run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions) -> tuple[Float64, dict[int, RowError]]:

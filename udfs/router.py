@@ -9,8 +9,7 @@ Choices are sticky: they depend on the key and on the members, and on nothing el
 `choice` is weighted rendezvous hashing: when one weight changes or a member leaves, only the keys that must move do.
 The canary's bucket of a key does not depend on the fraction: a key that is in at 10 % is still in at 25 %.
 
-A member with the role `shadow` is asked beside the others for its `fraction` of the keys and decides nothing. Its answer
-is part of the row, so in SQL it is computed with the row.
+A member with the role `shadow` is never among them: it gets its `fraction` of the keys aside (`udfs.shadows`), after the answer.
 
 Source: Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005 (the logarithmic method).
 """
@@ -26,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.route import Route
+from udfs.route import Member, Route
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,11 +44,15 @@ def asked_members(route: Route, available: frozenset[int], keys: pa.Array) -> Ma
     serving = [i for i in route.serving if i in available]
     if serving:
         _STRATEGIES[route.strategy](route, serving, keys, asked)
-    for i in sorted(available):
-        if route.members[i].is_shadow:
-            share = route.members[i].fraction
-            asked[:, i] = True if share >= 1.0 else _bucket(keys, f"shadow/{route.members[i].key}") < share
     return asked
+
+
+def shadowed_keys(member: Member, keys: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which keys a shadow gets: bool[rows], its `fraction` of them, the same ones each time."""
+    if member.fraction >= 1.0:
+        return np.ones(len(keys), np.bool_)
+    found: npt.NDArray[np.bool_] = _bucket(keys, f"shadow/{member.key}") < member.fraction
+    return found
 
 
 def _ask_all(_route: Route, serving: list[int], _keys: pa.Array, asked: Mask) -> None:

@@ -141,13 +141,35 @@ def test_members_may_order_their_classes_differently_but_not_know_others(session
     assert disagreed["error"]["code"] == "incompatible_members"
 
 
-def test_a_shadow_is_scored_and_decides_nothing(sessions, make_route):
+def test_a_shadow_is_neither_waited_for_nor_told_in_the_row(sessions, artifacts, make_route):
     route = make_route(("sick", 1, "champion", 1.0), ("sick", 2, "shadow", 5.0), ("nowhere", 1, "shadow", 1.0))
     (row,) = ask(sessions, [route], [[1.0, 2.0, 3.0]])
+    assert artifacts.fetched == ["sick@1"]
     (alone,) = ask(sessions, [make_route(("sick", 1, "champion", 1.0))], [[1.0, 2.0, 3.0]])
-    assert (row["label"], row["score"], row["error"]) == (alone["label"], alone["score"], None)
-    assert [(m["role"], m["weight"]) for m in row["members"]] == [("champion", 1.0), ("shadow", 0.0), ("shadow", 0.0)]
-    assert row["members"][1]["value"] is not None
+    assert row == alone
+
+
+def test_a_member_without_a_single_most_probable_class_abstains_from_the_vote(sessions, artifacts, make_constant, make_route):
+    artifacts.stored["undecided", 1] = make_constant([0.4, 0.4, 0.2], ("a", "b", "c"))
+    artifacts.stored["for_c", 1] = make_constant([0.0, 0.1, 0.9], ("a", "b", "c"))
+    members = (("undecided", 1, "champion", 3.0), ("for_c", 1, "champion", 1.0))
+    (vote,) = ask(sessions, [make_route(*members, strategy="ensemble_vote")], [[0.0, 0.0, 0.0]])
+    assert (vote["label"], vote["score"], vote["error"]) == ("c", 1.0, None)
+    assert [(m["weight"], m.get("error", {}).get("code")) for m in vote["members"]] == [(0.0, "abstained"), (1.0, None)]
+    (mean,) = ask(sessions, [make_route(*members)], [[0.0, 0.0, 0.0]])
+    assert [m["weight"] for m in mean["members"]] == [0.75, 0.25]
+    (nobody,) = ask(sessions, [make_route(members[0], strategy="ensemble_vote")], [[0.0, 0.0, 0.0]])
+    assert (nobody["label"], nobody["error"]["code"]) == (None, "abstained")
+
+
+def test_what_a_member_says_is_enough_to_score_it_by_any_label(sessions, artifacts, make_constant, make_route):
+    artifacts.stored["three", 1] = make_constant([0.5, 0.25, 0.25], ("a", "b", "c"))
+    two, three = ask(sessions, [make_route((n, 1, "champion", 1.0)) for n in ("sick", "three")], [[1.0, 2.0, 3.0]] * 2)
+    assert (two["members"][0]["positive"], two["members"][0]["negative"]) == ("yes", "no")
+    assert two["members"][0]["value"] == two["score"]
+    assert three["members"][0]["probabilities"] == {"a": 0.5, "b": 0.25, "c": 0.25}
+    assert three["members"][0]["sum_of_squares"] == pytest.approx(0.375)
+    assert "positive" not in three["members"][0]
 
 
 def test_a_row_that_makes_a_model_raise_does_not_take_its_neighbours_along(sessions, make_route, monkeypatch):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from udfs.route import RowError, parse_route
-from udfs.router import asked_members
+from udfs.router import asked_members, shadowed_keys
 
 KEYS = pa.array([f"entity-{i}" for i in range(20_000)])
 
@@ -66,12 +66,18 @@ def test_a_canary_that_cannot_be_loaded_leaves_its_keys_to_the_champion(make_rou
 
 
 def test_a_shadow_gets_its_fraction_and_does_not_move_the_primary(make_route):
-    with_shadow = shares(
-        make_route(("m", 1, "champion", 1.0), ("m", 2, "champion", 1.0), ("s", 1, "shadow", 0.0), strategy="choice", s=0.2)
-    )
-    without = shares(make_route(("m", 1, "champion", 1.0), ("m", 2, "champion", 1.0), strategy="choice"))
+    members = (("m", 1, "champion", 1.0), ("m", 2, "champion", 1.0))
+    text = make_route(*members, ("s", 1, "shadow", 0.0), strategy="choice", s=0.2)
+    with_shadow, without = shares(text), shares(make_route(*members, strategy="choice"))
     assert (with_shadow[:, :2] == without).all()
-    assert with_shadow[:, 2].mean() == pytest.approx(0.2, abs=0.015)
+    assert not with_shadow[:, 2].any()
+    route = parse_route(text)
+    assert not isinstance(route, RowError)
+    inside = shadowed_keys(route.members[2], KEYS)
+    assert inside.mean() == pytest.approx(0.2, abs=0.015)
+    more = parse_route(make_route(*members, ("s", 1, "shadow", 0.0), strategy="choice", s=0.5))
+    assert not isinstance(more, RowError)
+    assert shadowed_keys(more.members[2], KEYS)[inside].all(), "a shadow grows around the keys that it has"
 
 
 def test_the_choice_of_a_key_is_the_same_on_every_machine(make_route):

@@ -1,0 +1,65 @@
+"""Reads the decision log, from the stream database or from the lake, and decides again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from core.settings import Settings
+from pipelines.routing import Connection, read_history
+from udfs.decisions import Decision, parse_members, replay
+
+_SHOWN = 20  # differences that are told one by one; all are counted
+_PAGE = 20_000  # rows that are held at a time
+
+
+def replay_decisions(
+    connection: Connection, settings: Settings, tenant_id: str | None, endpoint: str | None, *, from_lake: bool
+) -> list[dict[str, Any]]:
+    """Replay by tenant and endpoint.
+
+    Returns:
+        one object each: `tenant_id`, `endpoint`, `decisions`, `identical`, `different`, and the first `differences`.
+    """
+    routes: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+    for state in read_history(connection, tenant_id, endpoint):
+        routes[state.tenant_id, state.endpoint][state.epoch] = state.route_json()
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    differences: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    pages = _of_lake(settings) if from_lake else _of_database(connection)
+    for page in pages:
+        by_endpoint: dict[tuple[str, str], list[Decision]] = defaultdict(list)
+        for row in page:
+            if tenant_id in (None, row[0]) and endpoint in (None, row[1]) and row[5] is not None:
+                by_endpoint[row[0], row[1]].append(Decision(row[2], row[3], row[4], parse_members(row[5])))
+        for place, decisions in by_endpoint.items():
+            counts[place] += len(decisions)
+            differences[place] += [asdict(each) for each in replay(decisions, routes.get(place, {}))]
+    return [
+        {
+            "tenant_id": place[0],
+            "endpoint": place[1],
+            "decisions": count,
+            "identical": count - len(differences[place]),
+            "different": len(differences[place]),
+            "differences": differences[place][:_SHOWN],
+        }
+        for place, count in sorted(counts.items())
+    ]
+
+
+def _of_database(connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
+    cursor = connection.execute("SELECT tenant_id, endpoint, prediction_id, route_epoch, entity_id, members FROM predictions")
+    while page := cursor.fetchmany(_PAGE):
+        yield page
+
+
+def _of_lake(settings: Settings) -> Iterator[list[tuple[Any, ...]]]:
+    from iceberg.catalog import open_catalog
+
+    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    names = ("tenant_id", "endpoint", "prediction_id", "route_epoch", "entity_id", "members")
+    for batch in catalog.load_table("lake.predictions").scan(selected_fields=names).to_arrow_batch_reader():
+        yield [tuple(row[name] for name in names) for row in batch.to_pylist()]
