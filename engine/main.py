@@ -21,7 +21,7 @@ from engine.wire.server import WireServer
 
 logger = logging.getLogger(__name__)
 
-_SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter while others want it. The barrier thread gives it up for every DuckDB statement and must
 get it back: with Python's 5 ms, an epoch of twenty statements took 100 ms longer while clients were busy."""
 
@@ -45,7 +45,7 @@ def run(
     Raises:
         HeadraceError: the folder cannot be opened, or the disk failed so that a new start is needed.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(_serve(data_dir, host, port, settings, on_ready, failpoint))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from core.clock import SystemClock
 from core.settings import EngineSettings
 from engine.connectors.nexmark_source import SCHEMAS
 from engine.front.session import EngineSessions
+from engine.main import SWITCH_SECONDS
 from engine.runtime.engine import Engine
 from engine.session import Result
 from engine.sql.numeric import to_float
@@ -53,6 +55,7 @@ def run_query(
     Raises:
         TimeoutError: not done within `deadline` seconds.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)  # as the engine's own process does
     with tempfile.TemporaryDirectory() as folder, arrow_connector(tables):
         return asyncio.run(_run(query, tables, settings, kafka, deadline, Path(folder)))
 

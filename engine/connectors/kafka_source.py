@@ -26,7 +26,9 @@ from engine.connectors.record_buffer import RecordBuffer
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1  # how long a stop request may wait
-_BATCH_ROWS = 10_000
+# The client makes all messages of a call with the interpreter's lock held, 1.4 us each: while it does, the epoch waits for the
+# lock after each of its statements. Measured: 2,000 rows read twice as fast as 10,000, or as 1,000.
+_BATCH_ROWS = 2_000
 _RETRY_SECONDS = 0.5  # first wait after an error that librdkafka cannot mend; doubled up to the next one
 _RETRY_MAX_SECONDS = 10.0
 _MISSING_TOPIC_SECONDS = 0.25  # a topic that is not there yet is looked for this often
@@ -229,7 +231,9 @@ class KafkaSource:
         rows = [message for message in messages if message.error() is None]
         if rows:
             batch = to_arrow(rows)
-            read = _next_positions(pa.Table.from_batches([batch]))
+            offsets = zip(batch["partition"].to_pylist(), batch["offset"].to_pylist(), strict=True)
+            # Of each partition the last one stays: they are in the order of their offsets.
+            read = {partition: offset + 1 for partition, offset in offsets}
             self._known.update(read)
             self._buffer.put(batch)
             self._buffered.update(read)

@@ -105,6 +105,7 @@ class Engine:
         self.recent_epoch_seconds: deque[float] = deque(maxlen=1_000)
         self._next_cleaning_ms = 0
         self._max_rows = settings.epoch_max_rows
+        self._was_full = False  # whether the last epoch took as many rows as it might
         self._row_id = self.store.read_meta("row_id")
         self._row_id_lock = threading.Lock()
         self._commands: SimpleQueue[tuple[Callable[[], object], Future[object]]] = SimpleQueue()
@@ -280,7 +281,7 @@ class Engine:
                 continue
             rest = pace.rest(now, for_input=waiting > 0 or bool(self.backfills))
             held = self._flush_only and not self.backfills
-            if not flushing and (held or (rest > 0 and waiting < self._max_rows)):
+            if not flushing and (held or (rest > 0 and waiting < self._max_rows and not self._ends_backlog(waiting))):
                 self._wake.wait(None if held else rest)
                 continue
             if self._try_epoch(failures):
@@ -291,9 +292,14 @@ class Engine:
                 self._wake.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
                 failures += 1
 
+    def _ends_backlog(self, waiting: int) -> bool:
+        """Whether the rows that wait are the rest of what the epoch before had no room for: no others will join them soon."""
+        return self._was_full and waiting > 0 and not any(any(s.reader.lag().values()) for s in self.connectors.values())
+
     def _adapt(self, rows: int) -> None:
         """Bigger epochs while the inputs are behind: what an epoch costs whatever its size is then paid less often."""
         usual, took = self.settings.epoch_max_rows, self.recent_epoch_seconds[-1]
+        self._was_full = rows >= self._max_rows
         if rows >= self._max_rows and took < _BEHIND_SECONDS:
             self._max_rows = min(2 * self._max_rows, _BEHIND_FACTOR * usual)
         elif rows < usual:
