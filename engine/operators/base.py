@@ -57,7 +57,7 @@ class Delta:
 
 
 CLEANING_EPOCHS = 16
-"""State that a watermark has made unreachable is dropped in every so manieth epoch: a DELETE costs as much as any statement."""
+"""State that a watermark has made unreachable is dropped once in so many epochs: a DELETE costs as much as any statement."""
 
 
 def no_change(watermarks: Watermarks | None = None) -> Delta:
@@ -143,6 +143,19 @@ class Operator(ABC):
     watermarked: frozenset[int] = frozenset()
     keeps: bool = False
     next_wake: int | None = None
+    _cleaned: int | None = None
+
+    def cleaning_due(self, number: int) -> bool:
+        """Whether to look for unreachable state in this epoch, counted from the last time that it was said.
+
+        An operator is not asked in epochs without rows for it, so a fixed multiple of the epoch's number might never come up.
+        """
+        if self._cleaned is None:
+            self._cleaned = number
+        if number - self._cleaned < CLEANING_EPOCHS:
+            return False
+        self._cleaned = number
+        return True
 
     def state(self) -> tuple[StateTable, ...]:
         """Tables that it owns; named in `name_state`."""

@@ -34,7 +34,7 @@ class Deduplicate(Operator):
         (delta,) = deltas
         watermarks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
         result = self._fresh(epoch, delta)
-        forget_groups(epoch, self.inputs[0], (self._seen,), watermarks)
+        forget_groups(epoch, self, (self._seen,), watermarks)
         return replace(result, watermarks=watermarks)
 
     def _fresh(self, epoch: EpochContext, delta: Delta) -> Delta:

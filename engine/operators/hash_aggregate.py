@@ -155,7 +155,7 @@ class HashAggregate(Operator):
         (delta,) = deltas
         marks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
         result = no_change() if delta.empty else self._fold(epoch, delta)
-        forget_groups(epoch, self.inputs[0], (self._state,), marks)
+        forget_groups(epoch, self, (self._state,), marks)
         return replace(result, watermarks=marks)
 
     def _fold(self, epoch: EpochContext, delta: Delta) -> Delta:

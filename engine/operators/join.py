@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.operators.base import (
-    CLEANING_EPOCHS,
     Delta,
     EpochContext,
     Operator,
@@ -131,7 +130,7 @@ class Join(Operator):
             self._apply(epoch, left, 0, deltas[0].grows)
         if right is not None:
             self._apply(epoch, right, 1, deltas[1].grows)
-        if epoch.number % CLEANING_EPOCHS == 0:
+        if self.cleaning_due(epoch.number):
             self._clean(epoch, deltas)
         return replace(result, watermarks=marks)
 

@@ -64,7 +64,7 @@ class RecomputeAggregate(Operator):
         (delta,) = deltas
         marks = {i: delta.watermarks[p] for i, p in self._carried.items() if p in delta.watermarks}
         result = no_change() if delta.empty else self._recompute(epoch, delta)
-        forget_groups(epoch, self.inputs[0], (self._rows, self._out), marks)
+        forget_groups(epoch, self, (self._rows, self._out), marks)
         return replace(result, watermarks=marks)
 
     def _recompute(self, epoch: EpochContext, delta: Delta) -> Delta:

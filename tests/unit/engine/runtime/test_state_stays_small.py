@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.operators.base import CLEANING_EPOCHS
+from engine.operators.leaf import ValuesLeaf
+from engine.plan.algebra import Values
 from tests.unit.engine.runtime.inprocess import InProcess, running
 
 ROWS = 300  # of one epoch, over one minute of event time
@@ -55,6 +58,13 @@ def _follow(folder: Path, minutes: int) -> None:
 
 def test_state_is_bounded_by_watermarks(tmp_path: Path) -> None:
     _follow(tmp_path, 50)
+
+
+@pytest.mark.parametrize("phase", range(CLEANING_EPOCHS))
+def test_an_operator_cleans_whatever_the_numbers_of_the_epochs_that_bring_it_rows(phase: int) -> None:
+    operator = ValuesLeaf(Values((), ()))
+    due = [operator.cleaning_due(number) for number in range(phase, 5 * CLEANING_EPOCHS, CLEANING_EPOCHS)]
+    assert due == [False, True, True, True, True]
 
 
 @pytest.mark.nightly
