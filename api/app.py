@@ -9,11 +9,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+import api.experiments.routes
 import api.graphql.endpoint
 import api.health
 import api.inference.routes
 import api.ingest.routes
 from api.database import Database
+from api.experiments.service import Experiments
+from api.experiments.store import Store
 from api.graphql.context import Services
 from api.http import problems
 from api.http.guard import OriginGuard
@@ -60,7 +63,8 @@ def build_app(
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
     predict = Batcher(settings.udf_url, "predict", ARGUMENTS)
-    inference = Inference(ActiveRoutes(database, clock), predict, Lineage(lake, clock), log, clock)
+    experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock)
+    inference = Inference(ActiveRoutes(database, clock), predict, Lineage(lake, clock), log, clock, experiments=experiments)
     authenticator = Authenticator(settings)
     services = Services(
         clock=clock,
@@ -103,6 +107,7 @@ def build_app(
     problems.install(app)
     app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
     app.include_router(api.inference.routes.build_router(inference, authenticator))
+    app.include_router(api.experiments.routes.build_router(experiments, authenticator))
     app.include_router(
         api.health.build_router(api.health.build_probes(database, log, lake, settings.udf_url, hubs[0]), lifecycle)
     )

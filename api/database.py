@@ -1,7 +1,7 @@
 """The stream database, reached by the PostgreSQL wire: ours or RisingWave.
 
-Reads only, each in its own transaction (so each sees one epoch), bounded by a time-out; a read whose caller has gone is
-cancelled on the server too, because psycopg sends a cancel request when its task is cancelled.
+Each read is its own transaction (so it sees one epoch), bounded by a time-out; a read whose caller has gone is cancelled on
+the server too, because psycopg sends a cancel request when its task is cancelled. Writes are few: what people decide.
 """
 
 from __future__ import annotations
@@ -91,6 +91,22 @@ class Database:
                         raise
                     # A pooled connection whose server has restarted; a read may be repeated.
                     return await self._fetch_once(statement, parameters)
+        except TimeoutError as error:
+            raise UnavailableError("the stream database does not answer in time", where="stream database") from error
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+    async def execute(self, statement: Statement, parameters: Parameters = ()) -> None:
+        """Run one write; all that it changed can be read when this returns. It is never repeated by itself.
+
+        Raises:
+            UnavailableError: the database is away or too slow; the write may have happened.
+            StatementError: it refuses the statement.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._pool.connection() as connection:
+                await connection.execute(statement, parameters or None)
+                await connection.execute("FLUSH")
         except TimeoutError as error:
             raise UnavailableError("the stream database does not answer in time", where="stream database") from error
         except psycopg.Error as error:

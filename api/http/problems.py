@@ -30,6 +30,10 @@ class TooLargeError(HeadraceError):
     """The body is larger than we take."""
 
 
+class ModelRefusedError(InvalidInputError):
+    """What a caller named is no model that we serve."""
+
+
 class NoActiveModelError(UnavailableError):
     """Nothing serves the endpoint yet; as soon as something does, the same call succeeds."""
 
@@ -41,6 +45,7 @@ STATUS_OF: Mapping[type[HeadraceError], tuple[int, str]] = {
     NotFoundError: (404, "not_found"),
     ConflictError: (409, "conflict"),
     TooLargeError: (413, "too_large"),
+    ModelRefusedError: (422, "model_refused"),
     InvalidInputError: (400, "invalid_input"),
     NoActiveModelError: (503, "no_active_model"),
     UnavailableError: (503, "unavailable"),

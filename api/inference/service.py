@@ -9,14 +9,16 @@ and can be labelled, whatever happens afterwards.
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 from arrow_udf import JsonType
 
+from api.experiments.dealing import Share
+from api.experiments.service import Experiments
 from api.inference.active_routes import ActiveRoutes
 from api.inference.batcher import Batcher
 from api.inference.lineage import Lineage, Served
@@ -43,36 +45,6 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True)
-class Share:
-    """The variant that an experiment gives to one unit.
-
-    Attributes:
-        route: of the variant's model; None for a unit that is outside of the experiment.
-    """
-
-    variant: str
-    route: str | None
-
-
-class Sharing(Protocol):
-    """Deals units to the variants of an experiment. Adapter: `api.experiments.service.Experiments`."""
-
-    async def deal(self, tenant: TenantId, experiment_id: str, units: Sequence[str]) -> list[Share]:
-        """A variant for each unit, the same one each time.
-
-        Raises:
-            NotFoundError, ConflictError: there is no such experiment, or it is not running.
-        """
-        ...
-
-    def exposures(
-        self, tenant: TenantId, experiment_id: str, units: Sequence[str], prediction_ids: Sequence[str], latency_ms: float
-    ) -> tuple[str, list[Record]]:
-        """The topic and the records that say who saw which variant."""
-        ...
-
-
 class Inference:
     """Answers `/predict`."""
 
@@ -84,7 +56,7 @@ class Inference:
         log: EventLog,
         clock: Clock,
         *,
-        sharing: Sharing | None = None,
+        experiments: Experiments | None = None,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._routes = routes
@@ -92,7 +64,7 @@ class Inference:
         self._lineage = lineage
         self._log = log
         self._clock = clock
-        self._sharing = sharing
+        self._experiments = experiments
         self._new_id = new_id
 
     async def predict(self, tenant: TenantId, body: bytes) -> Answer:
@@ -128,9 +100,9 @@ class Inference:
 
             written = write() if len(ids) <= _INLINE_ROWS else await asyncio.to_thread(write)
             appends = [self._log.append(TOPIC, written)]
-            if asked.experiment_id is not None and self._sharing is not None:
+            if asked.experiment_id is not None and self._experiments is not None:
                 took_ms = (self._clock.monotonic_seconds() - begun) * 1000
-                topic, seen = self._sharing.exposures(tenant, asked.experiment_id, keys, ids, took_ms)
+                topic, seen = self._experiments.exposures(tenant, asked.experiment_id, plan.shares, ids, took_ms)
                 appends.append(self._log.append(topic, seen))
             await asyncio.gather(*appends)
         latency_ms = (self._clock.monotonic_seconds() - begun) * 1000
@@ -147,11 +119,11 @@ class Inference:
             route = await self._routes.get(tenant, asked.endpoint)
             served = await self._lineage.of_route(route.text, route.epoch)
             return _Plan([route.text] * len(keys), [route.epoch] * len(keys), served)
-        if self._sharing is None:
+        if self._experiments is None:
             raise NotFoundError(f"there is no experiment `{asked.experiment_id}`")
         if asked.keys is None:
             raise InvalidInputError("an experiment needs `keys`", fix="Name the unit of each row, e.g. a user, in `keys`.")
-        shares = await self._sharing.deal(tenant, asked.experiment_id, keys)
+        shares = await self._experiments.deal(tenant, asked.experiment_id, keys)
         return await self._shared_plan(tenant, asked, shares)
 
     async def _shared_plan(self, tenant: TenantId, asked: PredictRequest, shares: Sequence[Share]) -> _Plan:
@@ -161,10 +133,12 @@ class Inference:
         texts = [share.route if share.route is not None else route.text if route else "" for share in shares]
         epochs = [route.epoch if share.route is None and route else None for share in shares]
         told = [await self._lineage.of_route(text, route.epoch if route else 0) for text in sorted(set(texts))]
-        lineage = f'{{"experiment_id": "{asked.experiment_id}", "routes": [{", ".join(each.lineage for each in told)}]}}'
+        lineage = f'{{"routes": [{", ".join(each.lineage for each in told)}]}}'
         served = told[0]._replace(lineage=lineage) if len(told) == 1 else Served(None, None, lineage)
-        variants = ", ".join(f'"{share.variant}"' for share in shares)
-        return _Plan(texts, epochs, served, f', "variant_ids": [{variants}]')
+        variants = json.dumps([share.label for share in shares])
+        return _Plan(
+            texts, epochs, served, shares, f', "experiment_id": {json.dumps(asked.experiment_id)}, "variant_ids": {variants}'
+        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +148,7 @@ class _Plan:
     routes: Sequence[str]
     epochs: Sequence[int | None]
     served: Served
+    shares: Sequence[Share] = ()
     more: str = ""
 
 

@@ -1,0 +1,1 @@
+"""Experiments between models: assignment, exposure, conversion, verdict."""
