@@ -2,11 +2,13 @@
 
 A model file is input from outside. Refused are: pickles and archives (loading them runs code), graphs whose weights lie in
 other files (a path out of the registry, and half of an immutable artifact), functions and operators outside the standard
-domains (they need native libraries), and files too large to be loaded safely.
+domains (they need native libraries), files too large to be loaded safely, and small files that unfold into tensors as large.
+Shapes that only a run tells are bounded where models run (`udfs.runtime`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from google.protobuf.message import DecodeError
 from core.errors import InvalidInputError
 
 MAX_BYTES = 512 * 1024 * 1024  # below protobuf's limit of 2 GiB, above any model that this platform serves from memory
+
+MAX_TENSOR_BYTES = 1024 * 1024 * 1024  # of one value inside a graph, for one row
 
 # The two domains of the ONNX standard: neural operators, and classical models (trees, SVM, scalers).
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -75,6 +79,7 @@ def check_onnx(artifact: bytes, where: str, max_bytes: int = MAX_BYTES) -> Graph
         onnx.checker.check_model(artifact, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise InvalidInputError(f"model is not valid ONNX: {str(error).strip()}", where=where, fix=_FIX) from error
+    _refuse_bombs(model, where)
     weights = {tensor.name for tensor in model.graph.initializer}
     return GraphSignature(
         inputs=tuple(_tensor(value, where) for value in model.graph.input if value.name not in weights),
@@ -99,6 +104,30 @@ def _refuse_external_data(model: onnx.ModelProto, where: str) -> None:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise InvalidInputError(f"weights `{tensor.name}` lie in another file", where=where, fix=_FIX)
+
+
+def _refuse_bombs(model: onnx.ModelProto, where: str) -> None:
+    """Refuse values whose shape is known and huge, constants among the shapes followed; a free dimension counts as 1."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    sizes = [
+        (value.name, value.type.tensor_type.elem_type, [axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim])
+        for graph in _graphs(inferred)
+        for value in [*graph.value_info, *graph.input, *graph.output]
+        if value.type.HasField("tensor_type")
+    ]
+    for graph in _graphs(model):
+        sizes += [(each.values.name, each.values.data_type, list(each.dims)) for each in graph.sparse_initializer]
+    for node in _nodes(model):
+        sparse = [attribute.sparse_tensor for attribute in node.attribute if attribute.HasField("sparse_tensor")]
+        sizes += [(node.output[0], each.values.data_type, list(each.dims)) for each in sparse]
+    for name, element, dims in sizes:
+        size = math.prod(dims) * (onnx.helper.tensor_dtype_to_np_dtype(element).itemsize if element else 1)
+        if size > MAX_TENSOR_BYTES:
+            raise InvalidInputError(
+                f"model unfolds `{name}` to {size} bytes, the limit is {MAX_TENSOR_BYTES}",
+                where=where,
+                fix="Keep every value of the graph below that for one row.",
+            )
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from arrow_udf import JsonType, UserDefinedFunction
 
+from core.errors import UnavailableError
 from udfs.artifact import first_line
 from udfs.columns import FeatureColumn, feature_column, text_column
 from udfs.combine import ANSWERED, NOT_ASKED, Answers, Block, combine
 from udfs.route import ModelKey, Route, RowError, parse_route
 from udfs.router import asked_members
+from udfs.runtime import DeadlineExceeded
 from udfs.sessions import Float32, LoadedModel, ModelSessions
 
 logger = logging.getLogger(__name__)
@@ -189,6 +191,12 @@ def _run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions
     """
     try:
         answers = sessions.run(model, features).astype(np.float64)
+    except UnavailableError:  # nothing is known about any row
+        raise
+    except DeadlineExceeded as problem:  # halves would take as long again
+        logger.warning("model ended", extra={"model": str(model.key), "rows": len(features), "reason": str(problem)})
+        late = RowError("deadline", f"Model `{model.key}` did not answer the batch of this row in time: {problem}.")
+        return np.zeros((len(features), len(model.signature.classes))), dict.fromkeys(range(len(features)), late)
     except Exception as problem:  # noqa: BLE001 - onnxruntime's exceptions share no base class; the row gets it
         if len(features) > 1:
             middle = len(features) // 2

@@ -5,7 +5,7 @@ is a fact about the route and comes back as a typed failure; a registry that doe
 so that exception passes through and the caller tries again.
 
 One thread budget holds for all sessions: each runs on the calling thread alone (its sums then have one order, whatever the
-load), and at most `threads` calls run at a time.
+load), and at most `threads` calls run at a time. Memory is bounded for all of them, and time for each call (`udfs.runtime`).
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from core.clock import Clock, SystemClock
 from core.errors import HeadraceError, InvalidInputError, NotFoundError, UnavailableError
 from udfs.artifact import Signature, read_signature
 from udfs.route import ModelKey, RowError
+from udfs.runtime import DeadlineExceeded, Deadlines, build_session
 
 logger = logging.getLogger(__name__)
 
 # A version may be registered, or its file restored, a moment later; looking it up reads a few files of the lakehouse.
 LOOK_AGAIN_SECONDS = 1.0
+# A batch takes milliseconds. Whoever calls gives up after 30 s, and then calls again.
+CALL_SECONDS = 20.0
 
 Float32 = npt.NDArray[np.float32]
 
@@ -50,7 +52,7 @@ class LoadedModel:
     signature: Signature
     session: Any  # onnxruntime publishes no types
 
-    def probabilities(self, features: Float32) -> Float32:
+    def probabilities(self, features: Float32, options: Any = None) -> Float32:  # Any: RunOptions
         """Run the model.
 
         Args:
@@ -59,7 +61,7 @@ class LoadedModel:
         Returns:
             float32[batch, n_classes].
         """
-        return self.session.run(["probabilities"], {"features": features})[0]  # type: ignore[no-any-return]
+        return self.session.run(["probabilities"], {"features": features}, options)[0]  # type: ignore[no-any-return]
 
 
 class ModelSessions:
@@ -69,14 +71,24 @@ class ModelSessions:
         source: where the artifacts come from.
         threads: how many model calls may run at the same time, each on one thread.
         capacity: how many sessions are kept; the one that was used least recently leaves first.
+        call_seconds: how long one call of a model may take, and how long it may wait for its turn.
         clock: decides when a version that could not be served is looked up again.
     """
 
-    def __init__(self, source: ArtifactSource, *, threads: int = 2, capacity: int = 64, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        source: ArtifactSource,
+        *,
+        threads: int = 2,
+        capacity: int = 64,
+        call_seconds: float = CALL_SECONDS,
+        clock: Clock | None = None,
+    ) -> None:
         self._source = source
         self._budget = threading.BoundedSemaphore(threads)
         self._capacity = capacity
         self._clock = clock or SystemClock()
+        self._deadlines = Deadlines(call_seconds, SystemClock())
         self._lock = threading.Lock()
         self._loading: dict[ModelKey, threading.Lock] = {}
         self._ready: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
@@ -99,9 +111,19 @@ class ModelSessions:
             return found or self._load_and_keep(key)
 
     def run(self, model: LoadedModel, features: Float32) -> Float32:
-        """Run a model within the thread budget; shapes as `LoadedModel.probabilities`."""
-        with self._budget:
-            return model.probabilities(features)
+        """Run a model within the thread budget; shapes as `LoadedModel.probabilities`.
+
+        Raises:
+            DeadlineExceeded: it took too long and was ended.
+            UnavailableError: all threads are busy and stay so; nothing was computed.
+        """
+        if not self._budget.acquire(timeout=self._deadlines.seconds):
+            raise UnavailableError(f"no thread for model `{model.key}` within {self._deadlines.seconds:g} s")
+        try:
+            with self._deadlines.call() as options:
+                return model.probabilities(features, options)
+        finally:
+            self._budget.release()
 
     def loaded(self) -> list[str]:
         """Names of the models that are ready, as `name@version`, sorted."""
@@ -118,7 +140,7 @@ class ModelSessions:
 
     def _load_and_keep(self, key: ModelKey) -> LoadedModel | RowError:
         try:
-            model = load_model(key, self._source)
+            model = load_model(key, self._source, self._deadlines)
         except HeadraceError as problem:
             if problem.retryable:
                 raise
@@ -139,7 +161,7 @@ class ModelSessions:
         return model
 
 
-def load_model(key: ModelKey, source: ArtifactSource) -> LoadedModel:
+def load_model(key: ModelKey, source: ArtifactSource, deadlines: Deadlines | None = None) -> LoadedModel:
     """Fetch, check and warm one model version.
 
     Raises:
@@ -150,7 +172,10 @@ def load_model(key: ModelKey, source: ArtifactSource) -> LoadedModel:
     model = LoadedModel(key, signature, _build_session(artifact, key))
     try:
         # Two rows of zeros: allocates what the first real call would, and proves that the shapes are what was declared.
-        answer = model.probabilities(np.zeros((2, signature.n_features), np.float32))
+        with (deadlines or Deadlines(CALL_SECONDS, SystemClock())).call() as options:
+            answer = model.probabilities(np.zeros((2, signature.n_features), np.float32), options)
+    except DeadlineExceeded as problem:
+        raise InvalidInputError(f"model `{key}` takes too long for two rows of zeros: {problem}") from problem
     except Exception as problem:  # onnxruntime's exceptions share no base class of their own
         raise InvalidInputError(f"model `{key}` fails on a row of zeros: {problem}") from problem
     if answer.dtype != np.float32 or answer.shape != (2, len(signature.classes)):
@@ -161,11 +186,7 @@ def load_model(key: ModelKey, source: ArtifactSource) -> LoadedModel:
 
 
 def _build_session(artifact: bytes, key: ModelKey) -> Any:  # Any: onnxruntime publishes no types
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only; what matters is raised
     try:
-        return ort.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # as above
+        return build_session(artifact)
+    except Exception as problem:  # onnxruntime's exceptions share no base class of their own
         raise InvalidInputError(f"model `{key}` cannot be loaded by onnxruntime: {problem}") from problem

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
@@ -85,6 +85,20 @@ def zip_file() -> bytes:
     return buffer.getvalue()
 
 
+def bomb() -> onnx.ModelProto:
+    """A hundred bytes that unfold to 40 GB: a constant of a shape that two constants give."""
+    nodes = [
+        helper.make_node("Mul", ["a", "b"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["huge"]),
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    plain = graph_model()
+    constants = [numpy_helper.from_array(np.array([100_000], np.int64), name) for name in ("a", "b")]
+    graph = helper.make_graph(nodes, "bomb", list(plain.graph.input), list(plain.graph.output), constants)
+    return helper.make_model(graph, opset_imports=plain.opset_import, ir_version=plain.ir_version)
+
+
 def not_typed() -> bytes:
     model = graph_model()
     model.graph.node[0].op_type = "Relux"
@@ -106,6 +120,7 @@ def not_typed() -> bytes:
         (lambda: with_weight(external("../../etc/passwd")).SerializeToString(), "weights `w` lie in another file"),
         (lambda: in_a_branch(external("weights.bin")).SerializeToString(), "weights `w` lie in another file"),
         (not_typed, "not valid ONNX"),
+        (lambda: bomb().SerializeToString(), "unfolds `huge` to 40000000000 bytes"),
         (lambda: to_onnx(fitted(), np.zeros((1, 2), np.float32)).SerializeToString(), "is no tensor"),
     ],
 )
