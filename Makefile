@@ -61,7 +61,7 @@ format: $(READY) ## Format and sort imports
 	$(BIN)/ruff format .
 
 lock: $(READY) ## Rebuild requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra demo --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean: ## Remove the virtual environment, caches and state
 	rm -rf $(VENV) $(DATA_DIR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from core.clock import Clock, SystemClock
 from learning import plant, plant_features, telemetry, vision
+from learning.background import with_background
 from learning.labelled import LabelledRows, baselines
 from learning.models.convolution import fit_convolution
 from learning.models.echo_state import fit_echo_state
@@ -31,6 +32,7 @@ from learning.models.kind import FittedModel
 from learning.models.trees import fit_gradient_boosting, fit_random_forest
 
 _TRAINING_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+_BACKGROUND_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _train(
         begun = clock.monotonic_seconds()
         with threadpool_limits(1):  # sums have one order, and nobody spins while the platform runs beside
             model = fit()
-        artifact = model.to_onnx()
+        artifact = with_background(model.to_onnx(), train.features, seed=_BACKGROUND_SEED)
         metrics = {
             "accuracy": accuracy(model, validate),
             "baseline_majority_class": without.majority_class,

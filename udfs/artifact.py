@@ -6,15 +6,21 @@ The signature is the same for every model, so that the router can average any me
     output  probabilities  float32[batch, n_classes]
     metadata_props         headrace.classes  = JSON list of class names, in the order of the columns of `probabilities`
                            headrace.positive = the class whose probability is the score (two-class models only)
+                           headrace.background = base64 of float32[rows, n_features], little-endian: typical rows that
+                                                explanations compare with (may be absent)
 
 Other outputs may stand beside `probabilities`; they are not computed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from core.errors import InvalidInputError
@@ -22,6 +28,7 @@ from iceberg.onnx_guard import Tensor, check_onnx
 
 CLASSES = "headrace.classes"
 POSITIVE = "headrace.positive"
+BACKGROUND = "headrace.background"
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,27 @@ def read_signature(artifact: bytes, *, name: str) -> Signature:
     return Signature(_width(graph.inputs[0], name), classes, positive)
 
 
+def read_background(artifact: bytes, signature: Signature, *, name: str) -> npt.NDArray[np.float32] | None:
+    """The rows that explanations compare with: float32[rows, n_features], None where the artifact carries none.
+
+    Raises:
+        InvalidInputError: they are no such array.
+    """
+    told = _metadata(artifact).get(BACKGROUND)
+    if told is None:
+        return None
+    try:
+        values = np.frombuffer(base64.b64decode(told, validate=True), "<f4")
+        rows = values.reshape(-1, signature.n_features)
+    except (binascii.Error, ValueError) as problem:
+        raise InvalidInputError(
+            f"{BACKGROUND} is no base64 of float32 rows of {signature.n_features}: {problem}", where=name
+        ) from problem
+    if not len(rows) or not np.isfinite(rows).all():
+        raise InvalidInputError(f"{BACKGROUND} has no rows, or not only finite ones", where=name)
+    return rows.astype(np.float32)
+
+
 def first_line(problem: Exception) -> str:
     """What an exception says, short enough for a row's error."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
@@ -70,7 +98,7 @@ def _width(features: Tensor, name: str) -> int:
 
 
 def _read_classes(artifact: bytes, name: str) -> tuple[tuple[str, ...], str | None]:
-    metadata = {entry.key: entry.value for entry in onnx.load_model_from_string(artifact).metadata_props}
+    metadata = _metadata(artifact)
     try:
         classes = json.loads(metadata[CLASSES])
     except (KeyError, ValueError) as problem:
@@ -87,3 +115,7 @@ def _read_classes(artifact: bytes, name: str) -> tuple[tuple[str, ...], str | No
             f"{POSITIVE} is `{positive}`", where=name, fix="It names one class of a two-class model, and is absent from others."
         )
     return tuple(classes), positive
+
+
+def _metadata(artifact: bytes) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load_model_from_string(artifact).metadata_props}

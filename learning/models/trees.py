@@ -2,6 +2,9 @@
 
 Trees do not care for scaling, so nothing comes before them in the graph. Both sides compare float32 features with the same
 thresholds: training casts to float32 first.
+
+The graph says in `nodes_hitrates` how many training rows passed each node, so that `udfs.explanations` can explain it exactly;
+skl2onnx writes 1 everywhere, and onnxruntime does not look at it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
@@ -39,6 +43,7 @@ class Trees:
             options={id(self.estimator): {"zipmap": False}},
             target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         )
+        _write_visits(model, self.estimator)
         model.ir_version = IR_VERSION
         model.graph.name = self.kind  # skl2onnx draws a random one
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -76,3 +81,14 @@ def fit_random_forest(
     estimator.fit(features, labels)
     assert np.array_equal(estimator.classes_, np.arange(len(classes))), "every class occurs in the training rows"
     return Trees("random_forest", classes, positive, estimator, features.shape[1])
+
+
+def _write_visits(model: onnx.ModelProto, estimator: Any) -> None:  # Any: scikit-learn publishes no types
+    trees = [each.tree_ for each in np.ravel(estimator.estimators_)]
+    (node,) = (each for each in model.graph.node if each.op_type == "TreeEnsembleClassifier")
+    told = {attribute.name: attribute for attribute in node.attribute}
+    order = [(number, i) for number, tree in enumerate(trees) for i in range(tree.node_count)]
+    assert list(zip(told["nodes_treeids"].ints, told["nodes_nodeids"].ints, strict=True)) == order, "the order of scikit-learn"
+    visits = told["nodes_hitrates"].floats
+    del visits[:]
+    visits.extend(np.concatenate([tree.weighted_n_node_samples for tree in trees]).tolist())
