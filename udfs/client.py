@@ -1,13 +1,24 @@
-"""Calls functions of a UDF server over Arrow Flight: what the stream database does, for tests, tools and the REST path."""
+"""Calls functions of a UDF server over Arrow Flight: what the stream database does, for tests, tools and the REST path.
+
+A call that found no server decided nothing, and the functions compute from their arguments alone, so it can be made again: with
+`patience_seconds` the client does, and a restart of the server is a call that took longer.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
 from arrow_udf import JsonType
+
+import core.errors
+from core.clock import Clock, SystemClock
+from core.errors import HeadraceError
+
+_AGAIN_SECONDS = 0.05
 
 
 class UdfClient:
@@ -16,10 +27,16 @@ class UdfClient:
     Args:
         url: `http://HOST:PORT` as in `CREATE FUNCTION ... USING LINK`, or `grpc://HOST:PORT`.
         timeout_seconds: how long one call may take.
+        patience_seconds: how long a call is made again while the server is not there.
+        clock: measures that.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, timeout_seconds: float = 10.0, patience_seconds: float = 0.0, clock: Clock | None = None
+    ) -> None:
         location = url.replace("http://", "grpc://", 1).rstrip("/")
+        self._patience_seconds = patience_seconds
+        self._clock = clock or SystemClock()
         self._client = flight.FlightClient(location)
         self._options = flight.FlightCallOptions(timeout=timeout_seconds)
 
@@ -30,6 +47,16 @@ class UdfClient:
             FlightUnavailableError, FlightCancelledError, FlightTimedOutError: nothing was decided; call again later.
             FlightServerError: there is no such function, or it does not take these arguments.
         """
+        end = self._clock.monotonic_seconds() + self._patience_seconds
+        while True:
+            try:
+                return self._exchange(function, batch)
+            except (flight.FlightUnavailableError, flight.FlightCancelledError):
+                if self._clock.monotonic_seconds() >= end:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+
+    def _exchange(self, function: str, batch: pa.RecordBatch) -> pa.Array:
         descriptor = flight.FlightDescriptor.for_path(function)
         writer, reader = self._client.do_exchange(descriptor, options=self._options)
         with writer:
@@ -49,11 +76,31 @@ class UdfClient:
         }
         return self.call("predict", pa.RecordBatch.from_pydict(arguments))
 
+    def act(self, name: str, **body: Any) -> dict[str, Any]:  # Any: JSON
+        """Ask an action of `udfs.control`.
+
+        Raises:
+            HeadraceError: what the server says is wrong, as it would be raised there.
+            FlightUnavailableError: it does not answer.
+        """
+        (answer,) = self._client.do_action(flight.Action(name, json.dumps(body).encode()), options=self._options)
+        told: dict[str, Any] = json.loads(answer.body.to_pybytes())
+        if "error" in told:
+            kind = getattr(core.errors, told["error"]["kind"], HeadraceError)
+            raise kind(told["error"]["what"], where=told["error"]["where"], fix=told["error"]["fix"])
+        return told
+
     def health(self) -> dict[str, Any]:
         """What the server says about itself."""
-        (answer,) = self._client.do_action(flight.Action("health", b""), options=self._options)
-        state: dict[str, Any] = json.loads(answer.body.to_pybytes())
-        return state
+        return self.act("health")
+
+    def ready(self) -> dict[str, Any]:
+        """Whether it takes batches: `{"ready", "reason"}`."""
+        return self.act("ready")
+
+    def load_model(self, model: str, version: int) -> dict[str, Any]:
+        """Fetch, check and warm a version before a route names it: `{"ready": true, ...}`, or `{"ready": false, "code", "message"}`."""
+        return self.act("load_model", model=model, version=version)
 
     def close(self) -> None:
         self._client.close()

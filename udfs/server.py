@@ -5,17 +5,17 @@ one batch of results for each. What concerns a row is an answer (`udfs.predict`)
 *unavailable* when the same call may succeed later (the registry does not answer, the server is draining), so that the
 caller waits and tries again instead of taking it for a result.
 
-Actions: `health` answers a JSON object, `protocol_version` what arrow-udf clients ask first.
+Actions: those of `udfs.control`, and `protocol_version`, which arrow-udf clients ask first.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +31,14 @@ from core.settings import LOOPBACK, Settings
 from core.telemetry import span
 from iceberg.catalog import open_catalog
 from iceberg.registry import Registry
+from udfs.control import Control, offer_to_trial
+from udfs.explanations.explainer import Explainers
+from udfs.explanations.functions import ExplainFunction, SaliencyFunction
+from udfs.functions.definition import Definition
 from udfs.functions.loading import load_folder, lock
 from udfs.functions.rows import UserFunction
+from udfs.functions.table import FunctionTable
+from udfs.library import FOLDER as LIBRARY
 from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
 
@@ -49,32 +55,32 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
     Args:
         host: the address to bind.
         port: 0 takes a free one; `port` says which.
-        functions: served under their own names.
-        health: gives what the action `health` answers, as a JSON object.
+        functions: what is served.
+        control: what an operator can ask.
     """
 
-    def __init__(
-        self, host: str, port: int, functions: list[UserDefinedFunction], health: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, host: str, port: int, functions: FunctionTable, control: Control | None = None) -> None:
         self._idle = threading.Condition()
         self._active_calls = 0
-        self._draining = False
-        self._health = health
+        self._table = functions
+        self._control = control or Control(functions)
         try:
             super().__init__(f"{host}:{port}")
         except pa.ArrowException as problem:
             raise UnavailableError(
                 f"cannot listen on `{host}:{port}`: {problem}", fix="Stop what uses the port, or choose another one."
             ) from problem
-        self._functions = {function._name: function for function in functions}
 
     def do_exchange(self, _context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # Any: Flight's own, untyped
         """Answer each batch of arguments with one batch of results."""
-        function = self._must_get(descriptor)
-        writer.begin(function._result_schema)
+        writer.begin(self._must_get(descriptor)._result_schema)
         for chunk in reader:
+            # Looked up for every batch: a caller that holds an exchange open gets the version that is live now.
+            function = self._must_get(descriptor)
+            begun = time.monotonic()
             with self._call(), span("udf batch", function=function._name, rows=chunk.data.num_rows):
                 results = self._evaluate(function, chunk.data)
+            offer_to_trial(self._control, function._name, chunk.data, results, time.monotonic() - begun)
             for result in results:
                 writer.write_batch(result)
 
@@ -83,16 +89,17 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         return self._make_flight_info(self._must_get(descriptor))
 
     def list_actions(self, _context: Any) -> list[tuple[str, str]]:
-        return [("health", "State of the server as a JSON object."), ("protocol_version", "Version of the arrow-udf protocol.")]
+        told = [(name, description) for name, (description, _) in self._control.actions.items()]
+        return [*told, ("protocol_version", "Version of the arrow-udf protocol.")]
 
     def do_action(self, _context: Any, action: Any) -> Iterator[bytes]:  # Any: as above
         if action.type == "protocol_version":
             yield _PROTOCOL_VERSION
-        elif action.type == "health":
-            state = {"status": "draining" if self._draining else "ok", "functions": sorted(self._functions)}
-            yield json.dumps(state | self._health()).encode()
+        elif action.type in self._control.actions:
+            yield self._control.act(action.type, action.body.to_pybytes())
         else:
-            raise flight.FlightServerError(f"unknown action `{action.type}`; there are `health` and `protocol_version`")
+            known = ", ".join(sorted([*self._control.actions, "protocol_version"]))
+            raise flight.FlightServerError(f"unknown action `{action.type}`; there are {known}")
 
     def drain_and_stop(self, timeout_seconds: float = DRAIN_SECONDS) -> bool:
         """Refuse new batches, let the running ones end, then close.
@@ -102,19 +109,31 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
             anything, and waits for it, also when the interpreter exits; a process that must end now has to leave hard.
         """
         with self._idle:
-            self._draining = True
+            self._control.draining = True
             drained = self._idle.wait_for(lambda: self._active_calls == 0, timeout_seconds)
         if not drained:
             logger.warning("udf batches cut off", extra={"waited_seconds": timeout_seconds})
+        self._control.end_trials()
         closing = threading.Thread(target=self.shutdown, daemon=True, name="udf-shutdown")
         closing.start()
         closing.join(CLOSE_SECONDS)
         return not closing.is_alive()
 
+    def reload(self) -> None:
+        """Load the folder of functions again; what is wrong with it is logged, and what is served goes on."""
+        try:
+            logger.info("functions loaded", extra={"new": self._table.reload()})
+        except HeadraceError as problem:
+            logger.warning("functions not loaded", extra={"reason": str(problem)})
+
+    def close_functions(self) -> None:
+        """End the processes and threads of users' functions."""
+        self._table.close()
+
     @contextmanager
     def _call(self) -> Iterator[None]:
         with self._idle:
-            if self._draining:
+            if self._control.draining:
                 raise flight.FlightUnavailableError("the UDF server is stopping; try again")
             self._active_calls += 1
         try:
@@ -147,9 +166,9 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
 
     def _must_get(self, descriptor: Any) -> UserDefinedFunction:  # Any: Flight's own, untyped
         name = descriptor.path[0].decode() if descriptor.path else ""
-        found = self._functions.get(name)
+        found = self._table.get(name)
         if found is None:
-            raise flight.FlightServerError(f"there is no function `{name}`; there are {', '.join(sorted(self._functions))}")
+            raise flight.FlightServerError(f"there is no function `{name}`; there are {', '.join(self._table.names())}")
         return found
 
 
@@ -159,7 +178,9 @@ def build_server(
     host: str = LOOPBACK,
     port: int = 8815,
     threads: int = 2,
-    functions: Sequence[UserFunction] = (),
+    functions: Sequence[Definition] = (),
+    folder: Path | None = None,
+    check: Callable[[], object] = lambda: None,
 ) -> UdfFlightServer:
     """A listening server with all functions.
 
@@ -168,13 +189,24 @@ def build_server(
         host: the address to bind.
         port: 0 takes a free one.
         threads: how many model calls run at a time.
-        functions: users' own, beside `predict`.
+        functions: users' own, beside those of headrace.
+        folder: where they came from, and more can be loaded from later.
+        check: raises when the registry does not answer.
     """
     if threads < 1:
         raise InvalidInputError(f"threads must be at least 1, got `{threads}`")
     sessions = ModelSessions(source, threads=threads)
-    served = [PredictFunction(sessions), *functions]
-    return UdfFlightServer(host, port, served, lambda: {"models": sessions.loaded(), "threads": threads})
+    explainers = Explainers(source, sessions)
+    library = [UserFunction(definition) for definition in load_folder(LIBRARY)]
+    fixed = [PredictFunction(sessions), ExplainFunction(explainers), SaliencyFunction(explainers), *library]
+    table = FunctionTable(fixed, functions, folder)
+
+    def health() -> dict[str, Any]:  # Any: JSON
+        remembered = {"hits": explainers.hits, "misses": explainers.misses}
+        return {"models": sessions.loaded(), "threads": threads, "explanations": remembered}
+
+    control = Control(table, sessions, health=health, check=check)
+    return UdfFlightServer(host, port, table, control)
 
 
 def run(
@@ -205,7 +237,9 @@ def run(
         host=host,
         port=port,
         threads=threads or os.cpu_count() or 1,
-        functions=[UserFunction(each) for each in definitions],
+        functions=definitions,
+        folder=functions,
+        check=registry.revision,
         on_ready=on_ready,
     )
 
@@ -216,26 +250,31 @@ def serve(
     host: str,
     port: int,
     threads: int,
-    functions: Sequence[UserFunction] = (),
+    functions: Sequence[Definition] = (),
+    folder: Path | None = None,
+    check: Callable[[], object] = lambda: None,
     on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
-    """As `run`, with any source of artifacts."""
+    """As `run`, with any source of artifacts. SIGHUP loads the folder of functions again, as the action `reload` does."""
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    server = build_server(source, host=host, port=port, threads=threads, functions=functions)
+    server = build_server(source, host=host, port=port, threads=threads, functions=functions, folder=folder, check=check)
+    again = threading.Event()
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _number, _frame: again.set())
     try:
         logger.info("udf server ready", extra={"host": host, "port": server.port})
         on_ready(server.port)
         # The kernel may hand the signal to one of gRPC's threads; Python's handler runs when this one wakes up next.
         while not stop.wait(0.2):
-            pass
+            if again.is_set():
+                again.clear()
+                server.reload()
         closed = server.drain_and_stop()
-        for function in functions:
-            function.close()
+        server.close_functions()
         logger.info("udf server stopped", extra={"closed": closed})
         if not closed:  # all batches are answered; only callers that wait are left, and they will call again
             logging.shutdown()

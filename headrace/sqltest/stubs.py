@@ -21,6 +21,7 @@ from engine.connectors.udf_types import protocol_field
 from engine.sql.types import SqlType
 from headrace.sqltest.model import DEFAULT_TOLERANCE, Stub
 from headrace.sqltest.plan import Signature
+from udfs.functions.table import FunctionTable
 from udfs.server import UdfFlightServer
 
 _INTEGERS = ("int2", "int4", "int8", "serial")
@@ -89,7 +90,7 @@ def check_stub(stub: Stub, signature: Signature) -> None:
 
 def serve(host: str, functions: Sequence[StubFunction]) -> UdfFlightServer:
     """A listening server; end it with `drain_and_stop`."""
-    return UdfFlightServer(host, 0, list(functions), dict)
+    return UdfFlightServer(host, 0, FunctionTable(functions))
 
 
 def to_arrow(value: object, type_: SqlType) -> object:

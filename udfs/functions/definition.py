@@ -133,15 +133,37 @@ def _define(function: Callable[..., Any], options: Options, where: str, tree: as
 def _digest(name: str, tree: ast.Module) -> str:
     """SHA-256 of what a function computes: its own source and the module's, without other marked functions, as syntax trees.
 
-    Comments, blank lines and docstrings do not count.
+    A marked function that the rest names counts too. Comments, blank lines, docstrings and the module's EXAMPLES do not.
     """
-    kept = [node for node in tree.body if not _is_other_udf(node, name) and not _is_text(node)]
+    nodes = [node for node in tree.body if not (_is_text(node) or _is_examples(node))]
+    others = [node for node in nodes if _is_other_udf(node, name)]
+    left: list[ast.stmt] = []
+    while len(left) != len(others):  # until nothing that is kept names one that is left out
+        left = others
+        kept = [node for node in nodes if node not in left]
+        named = {each.id for node in kept for each in ast.walk(node) if isinstance(each, ast.Name)}
+        others = [node for node in left if getattr(node, "name", None) not in named]
+    kept = [node for node in nodes if node not in others]
     for node in kept:
         body = getattr(node, "body", None)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and body and _is_text(body[0]):
             del body[0]
-    told = "\n".join(ast.dump(node) for node in kept)
+    told = "\n".join(_canonical(node) for node in kept)
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:  # Any: a node, or what stands in one
+    """A syntax tree as text, the same under every Python: `ast.dump` tells empty fields in some versions and not in others."""
+    if isinstance(value, ast.AST):
+        fields = [(name, each) for name, each in ast.iter_fields(value) if each not in (None, []) and name != "kind"]
+        return f"{type(value).__name__}({', '.join(f'{name}={_canonical(each)}' for name, each in fields)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_canonical, value))}]"
+    return repr(value)
+
+
+def _is_examples(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and any(isinstance(each, ast.Name) and each.id == "EXAMPLES" for each in node.targets)
 
 
 def _is_other_udf(node: ast.stmt, name: str) -> bool:

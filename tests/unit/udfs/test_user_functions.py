@@ -93,9 +93,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def call(folder: Path, artifacts):
     """Calls a function over Flight with columns of plain values."""
-    functions = [UserFunction(each) for each in load_folder(folder)]
-    server = build_server(artifacts, port=0, functions=functions)
-    by_name = {function._name: function for function in functions}
+    server = build_server(artifacts, port=0, functions=load_folder(folder), folder=folder)
+    by_name = {each.served_as: UserFunction(each) for each in load_folder(folder)}
     with UdfClient(f"http://127.0.0.1:{server.port}", timeout_seconds=300) as client:
 
         def run(name: str, *columns: list) -> list:
@@ -108,8 +107,7 @@ def call(folder: Path, artifacts):
 
         yield run
     server.drain_and_stop(1.0)
-    for function in functions:
-        function.close()
+    server.close_functions()
 
 
 def _values(answer: list) -> list:
@@ -212,6 +210,34 @@ def test_a_version_whose_source_changed_is_refused(folder: Path) -> None:
     with pytest.raises(ConflictError, match=r"@1` computes something else") as caught:
         load_folder(folder)
     assert "version=2" in str(caught.value)
+
+
+def test_a_version_counts_what_it_calls_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    source = """
+from udfs.functions import udf
+@udf
+def one(a: int) -> int:
+    return a
+@udf
+def two(a: int) -> int:
+    return one(a) + 1
+"""
+
+    def digests(text: str) -> dict[str, str]:
+        path.write_text(text)
+        return {each.name: each.digest for each in load_file(path)}
+
+    first = digests(source)
+    assert first["one"] != first["two"]
+    changed = digests(source.replace("return a\n", "return -a\n"))
+    assert changed["one"] != first["one"]
+    assert changed["two"] != first["two"], "it calls the one that changed"
+    changed = digests(source.replace("+ 1", "+ 2"))
+    assert (changed["one"], changed["two"] != first["two"]) == (first["one"], True)
+    assert digests(source + "EXAMPLES = {}\n") == first
+    # A lock file is written under one Python and read under another.
+    assert first["one"] == "cf86bbdf2a942f2d018dfa618e58c98d4aacdaeec0d5633036aa71640bcad75e"
 
 
 @pytest.mark.parametrize(
