@@ -25,6 +25,11 @@ _PSEUDO = (
 )
 
 
+_BTREE = 403
+_LIMITS = {"max_index_keys": "32"}
+"""PostgreSQL's, that no session can set; JDBC asks for it."""
+
+
 def schema_oid(schema: str) -> int:
     """A lasting number for a schema's name."""
     fixed = {"pg_catalog": 11, "public": 2200}
@@ -59,14 +64,15 @@ def _classes(view: View) -> Iterator[Row]:
         count = len(columns_of(found, view))
         has_key = isinstance(found, Input) and bool(found.primary_key)
         kind = _RELKIND[found.kind]
+        method = _BTREE if kind == "i" else 0
         yield (
-            found.id, found.name, schema_oid(found.schema), 0, 0, OWNER_ID, 0, 0, 0, 0, -1.0, 0, 0, has_key or found.id in indexed,
+            found.id, found.name, schema_oid(found.schema), 0, 0, OWNER_ID, method, 0, 0, 0, -1.0, 0, 0, has_key or found.id in indexed,
             False, "p", kind, count, 0, False, False, False, False, False, True, "n", False, 0, None, None, None,
         )  # fmt: skip
     for found in relations_of(view):
         if isinstance(found, Input) and found.primary_key:
             yield (
-                _key_oid(found), f"{found.name}_pkey", schema_oid(found.schema), 0, 0, OWNER_ID, 403, 0, 0, 0, -1.0, 0, 0, False,
+                _key_oid(found), f"{found.name}_pkey", schema_oid(found.schema), 0, 0, OWNER_ID, _BTREE, 0, 0, 0, -1.0, 0, 0, False,
                 False, "p", "i", len(found.primary_key), 0, False, False, False, False, False, True, "n", False, 0, None, None, None,
             )  # fmt: skip
 
@@ -91,10 +97,11 @@ def _attribute_defaults(view: View) -> Iterator[Row]:
 
     for found in relations_of(view):
         if isinstance(found, Input):
+            names = [column.name for column in found.columns]
             for number, column in enumerate(found.visible, start=1):
                 expression = column.default or column.generated
                 if expression is not None:
-                    yield (found.id * 1000 + number, found.id, number, render(expression))
+                    yield (found.id * 1000 + number, found.id, number, render(expression, names.__getitem__))
 
 
 def _types(_view: View) -> Iterator[Row]:
@@ -105,7 +112,8 @@ def _types(_view: View) -> Iterator[Row]:
         yield (scalar.oid, scalar.name, namespace, OWNER_ID, _LENGTHS.get(scalar.name, -1), "b", category, True, ",", 0, 0, array, f"{scalar.name}in", False, 0, -1, 0, None)  # fmt: skip
         yield (array, f"_{scalar.name}", namespace, OWNER_ID, -1, "b", "A", True, ",", 0, scalar.oid, 0, "array_in", False, 0, -1, 0, None)  # fmt: skip
     for name, oid, category in _PSEUDO:
-        yield (oid, name, namespace, OWNER_ID, 4 if category == "N" else -1, "b", category, True, ",", 0, 0, 0, f"{name}in", False, 0, -1, 0, None)  # fmt: skip
+        length = 64 if name == "name" else 4 if category == "N" else -1
+        yield (oid, name, namespace, OWNER_ID, length, "b", category, True, ",", 0, 0, 0, f"{name}in", False, 0, -1, 0, None)  # fmt: skip
 
 
 def _type_oid(type_: SqlType) -> int:
@@ -143,7 +151,7 @@ def _functions(view: View) -> Iterator[Row]:
         assert isinstance(found, Function)
         types = " ".join(str(_type_oid(t)) for _, t in found.arguments)
         names = [name or "" for name, _ in found.arguments]
-        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, 14, "a" if found.form == "aggregate" else "f", found.form == "table", "i", len(found.arguments), _type_oid(found.returns), types, names, found.body or found.link or "", False, False, None)  # fmt: skip
+        yield (found.id, found.name, schema_oid(found.schema), OWNER_ID, 14, "a" if found.form == "aggregate" else "f", found.form == "table", "i", len(found.arguments), _type_oid(found.returns), types, names, None, None, found.body or found.link or "", False, False, None)  # fmt: skip
 
 
 def _databases(view: View) -> Iterator[Row]:
@@ -186,7 +194,7 @@ def _pg_indexes(view: View) -> Iterator[Row]:
 
 
 def _settings(view: View) -> Iterator[Row]:
-    for name, value in sorted(view.settings.items()):
+    for name, value in sorted({**_LIMITS, **view.settings}.items()):
         yield (
             name,
             value,
@@ -215,7 +223,7 @@ def _depend(view: View) -> Iterator[Row]:
 
 
 def _access_methods(_view: View) -> Iterable[Row]:
-    return ((2, "heap", 3, "t"), (403, "btree", 330, "i"))
+    return ((2, "heap", 3, "t"), (_BTREE, "btree", 330, "i"))
 
 
 def _tablespaces(_view: View) -> Iterable[Row]:
@@ -237,7 +245,7 @@ PG_CATALOG: tuple[Declared, ...] = (
     Declared("pg_catalog", "pg_type", "oid int4, typname text, typnamespace int4, typowner int4, typlen int2, typtype text, typcategory text, typisdefined bool, typdelim text, typrelid int4, typelem int4, typarray int4, typinput text, typnotnull bool, typbasetype int4, typtypmod int4, typcollation int4, typdefault text", _types),
     Declared("pg_catalog", "pg_index", "indexrelid int4, indrelid int4, indnatts int2, indnkeyatts int2, indisunique bool, indisprimary bool, indisexclusion bool, indimmediate bool, indisvalid bool, indisreplident bool, indisready bool, indislive bool, indnullsnotdistinct bool, indisclustered bool, indcheckxmin bool, indoption text, indclass int4[], indcollation int4[], indkey int2[], indexprs text, indpred text", _indexes),
     Declared("pg_catalog", "pg_constraint", "oid int4, conname text, connamespace int4, contype text, condeferrable bool, condeferred bool, convalidated bool, conrelid int4, contypid int4, conindid int4, conparentid int4, confrelid int4, confupdtype text, confdeltype text, confmatchtype text, conkey int2[], confkey int2[], conbin text, conislocal bool", _constraints),
-    Declared("pg_catalog", "pg_proc", "oid int4, proname text, pronamespace int4, proowner int4, prolang int4, prokind text, proretset bool, provolatile text, pronargs int2, prorettype int4, proargtypes text, proargnames text[], prosrc text, proleakproof bool, prosecdef bool, proacl text[]", _functions),
+    Declared("pg_catalog", "pg_proc", "oid int4, proname text, pronamespace int4, proowner int4, prolang int4, prokind text, proretset bool, provolatile text, pronargs int2, prorettype int4, proargtypes text, proargnames text[], proargmodes text[], proallargtypes int4[], prosrc text, proleakproof bool, prosecdef bool, proacl text[]", _functions),
     Declared("pg_catalog", "pg_database", "oid int4, datname text, datdba int4, encoding int4, datcollate text, datctype text, datistemplate bool, datallowconn bool, datconnlimit int4, dattablespace int4, datacl text[], datlocprovider text, daticulocale text, datcollversion text", _databases),
     Declared("pg_catalog", "pg_roles", "oid int4, rolname text, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, rolcanlogin bool, rolreplication bool, rolconnlimit int4, rolpassword text, rolvaliduntil time, rolbypassrls bool, rolconfig text[]", _roles),
     Declared("pg_catalog", "pg_authid", "oid int4, rolname text, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, rolcanlogin bool, rolreplication bool, rolconnlimit int4, rolpassword text, rolvaliduntil time, rolbypassrls bool, rolconfig text[]", _roles),

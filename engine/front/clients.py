@@ -1,7 +1,8 @@
 """Queries that a client library sends by itself and that are no SQL of RisingWave's, answered in SQL that we have.
 
 asyncpg asks for the types behind arrays and structs by a recursive query, which RisingWave refuses; here it gets the rows
-that the query would give, so that arrays work.
+that the query would give, so that arrays work. JDBC's `getIndexInfo` takes an element of `pg_index.indoption`, an int2vector; here
+that is its text, as other clients read it, so the element is a part of the text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from engine.sql.statements import Statement
 
 _ASYNCPG_TYPES = re.compile(r"\s*WITH RECURSIVE typeinfo_tree\s*\(\s*oid, ns, name, kind, basetype, elemtype, elemdelim,")
+_JDBC_OPTION = re.compile(r"\btmp\.I_INDOPTION\[tmp\.ORDINAL_POSITION - 1\]")
 _OID_ARRAY = 1028
 _TYPES = """
 SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::int AS basetype, nullif(t.typelem, 0) AS elemtype,
@@ -25,7 +27,9 @@ ORDER BY depth DESC
 
 def rewritten(sql: str) -> str:
     """The text to parse instead."""
-    return _TYPES if _ASYNCPG_TYPES.match(sql) else sql
+    if _ASYNCPG_TYPES.match(sql):
+        return _TYPES
+    return _JDBC_OPTION.sub("split_part(tmp.I_INDOPTION, ' ', tmp.ORDINAL_POSITION)::smallint", sql)
 
 
 def parameter_oids(statement: Statement) -> tuple[int, ...]:

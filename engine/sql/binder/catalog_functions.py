@@ -30,6 +30,8 @@ def catalog_call(name: str, args: Sequence[Expr], environment: Environment) -> E
     """
     if not args and name in environment.constants:
         return Literal(VARCHAR, environment.constants[name])
+    if name == "pg_get_indexdef" and len(args) == 3:
+        return _index_part(args, environment)
     texts = _TEXTS.get(name)
     if texts is not None and args:
         return _by_id(args[0], texts(environment))
@@ -72,6 +74,27 @@ def _index_texts(environment: Environment) -> dict[int, str]:
             keys = ", ".join(quote_name(found.columns[p].name) for p in found.primary_key)
             texts[_KEY_INDEX + found.id] = f"CREATE UNIQUE INDEX {found.name}_pkey ON {found.schema}.{quote_name(found.name)} USING btree ({keys})"  # fmt: skip
     return texts
+
+
+def _index_part(args: Sequence[Expr], environment: Environment) -> Expr:
+    """pg_get_indexdef(index, column, pretty): the column's name; the whole text for column 0."""
+    branches = []
+    for found in environment.catalog.in_database(environment.database):
+        names: Sequence[str] = ()
+        number = found.id
+        if isinstance(found, Index):
+            names = found.columns
+        elif isinstance(found, Input):
+            names = [found.columns[p].name for p in found.primary_key]
+            number = _KEY_INDEX + found.id
+        for place, name in enumerate(names, start=1):
+            values = (args[0], Literal(INT4, number), args[1], Literal(INT4, place))
+            branches.append((Call(BOOL, "=", values, "({0} = {1} AND {2} = {3})"), Literal(VARCHAR, quote_name(name))))
+    whole = _by_id(args[0], _index_texts(environment))
+    if not branches:
+        return whole
+    first = Call(BOOL, "=", (args[1], Literal(INT4, 0)), "({0} = {1})")
+    return Case(VARCHAR, ((first, whole), *branches), Literal(VARCHAR, None))
 
 
 def _constraint_texts(environment: Environment) -> dict[int, str]:
@@ -125,6 +148,8 @@ def special_cast(type_name: str, value: Expr, environment: Environment) -> Expr 
         schemas = (*environment.catalog.databases[environment.database], *SYSTEM_SCHEMAS)
         return _by_name_or_id(value, {schema: schema_oid(schema) for schema in schemas}, "schema")
     if bare in ("regproc", "regprocedure"):
+        if isinstance(value, Literal) and value.value in ("array_in", "pg_catalog.array_in"):
+            return Literal(VARCHAR, "array_in")  # as pg_type.typinput has it
         return _by_name_or_id(value, {f.name: f.id for f in _functions(environment)}, "function")
     if bare == "regtype":
         types = {t.sql: t.oid for t in SCALARS if t.name not in ("unknown", "serial")}

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -258,3 +261,31 @@ def factory() -> Iterator[DuckFactory]:
     yield made
     assert all(session.closed for session in made.sessions), "a session was left open"
     made.database.close()
+
+
+_JDBC_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>headrace</groupId><artifactId>jdbc-check</artifactId><version>1</version>
+<dependencies><dependency><groupId>org.postgresql</groupId><artifactId>postgresql</artifactId><version>42.7.4</version></dependency></dependencies>
+</project>"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with PostgreSQL's JDBC driver."""
+    if shutil.which("java") is None or shutil.which("mvn") is None:
+        pytest.skip("java and mvn are not installed")
+    folder = tmp_path_factory.mktemp("jdbc")
+    (folder / "pom.xml").write_text(_JDBC_POM)
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "-f",
+        str(folder / "pom.xml"),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={folder / 'lib'}",
+    ]
+    found = subprocess.run(command, capture_output=True, timeout=240, check=False)
+    if found.returncode:
+        pytest.skip("the JDBC driver cannot be fetched")
+    return folder / "lib"

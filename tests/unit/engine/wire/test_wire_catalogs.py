@@ -133,3 +133,54 @@ def test_tools_find_relations_and_columns_in_the_information_schema(port: int) -
             " ('information_schema', 'pg_catalog', 'rw_catalog') AND table_type = 'BASE TABLE' ORDER BY 1"
         ).fetchall()
         assert schemas == [("t",), ("u",)]
+
+
+_METADATA = """\
+product: PostgreSQL
+catalog: dev
+schema: s
+table: i | INDEX
+table: t_pkey | INDEX
+table: m | MATERIALIZED VIEW
+table: t | TABLE
+table: v | VIEW
+only tables: public | t
+only tables: s | u
+column: a | int4 | 0 | null | 1 | NO
+column: b | varchar | 1 | 'x' | 2 | NO
+column: c | int4 | 1 | (a + CAST(1 AS INTEGER)) | 3 | YES
+column: d | timestamptz | 0 | null | 4 | NO
+column: e | _float8 | 1 | null | 5 | NO
+column of view: b | varchar
+column of view: n | int8
+key: a | 1 | t_pkey
+index: t_pkey | a | f
+index: i | b | t
+best row: a
+function: f
+function column: returnValue | int4
+function column: x | int4
+privilege: root | SELECT
+types: many
+keywords: some
+longest name: 63
+connection: isolation 2, read only false, schema public, valid true
+shape: a int4
+shape: b varchar
+shape: d timestamptz
+shape: e _float8
+parameter: int4
+"""
+
+
+@pytest.mark.service
+async def test_a_database_tool_on_jdbc_finds_everything(port: int, driver: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "java", "-cp", f"{driver}/*", str(Path(__file__).with_name("JdbcMetadata.java")),
+        f"jdbc:postgresql://127.0.0.1:{port}/dev?user=root",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(120):
+        out, err = await process.communicate()
+    assert err.decode() == ""
+    assert out.decode() == _METADATA

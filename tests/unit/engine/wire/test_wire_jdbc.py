@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.service
 
-_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>headrace</groupId><artifactId>jdbc-check</artifactId><version>1</version>
-<dependencies><dependency><groupId>org.postgresql</groupId><artifactId>postgresql</artifactId><version>42.7.4</version></dependency></dependencies>
-</project>"""
 _TYPES = '[1, null, 3] 1 mon 2 days {"a": 2, "b": 1} true 1.5 2024-02-29 null [a b, null]'
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("java") is None or shutil.which("mvn") is None:
-        pytest.skip("java and mvn are not installed")
-    folder = tmp_path_factory.mktemp("jdbc")
-    (folder / "pom.xml").write_text(_POM)
-    command = [
-        "mvn",
-        "-q",
-        "-B",
-        "-f",
-        str(folder / "pom.xml"),
-        "dependency:copy-dependencies",
-        f"-DoutputDirectory={folder / 'lib'}",
-    ]
-    found = subprocess.run(command, capture_output=True, timeout=240, check=False)
-    if found.returncode:
-        pytest.skip("the JDBC driver cannot be fetched")
-    return folder / "lib"
 
 
 async def test_an_application_on_jdbc_works(running: Any, driver: Path) -> None:
