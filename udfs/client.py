@@ -66,6 +66,14 @@ class UdfClient:
             # Not `read_all`: pyarrow takes a call that the stopping server cancelled for a Ctrl-C of this process.
             return pa.concat_arrays([chunk.data.column(0) for chunk in reader])
 
+    def open(self, function: str, schema: pa.Schema) -> Exchange:
+        """Keep an exchange of one function open for many batches of `schema`: half the cost of a call each.
+
+        Raises:
+            FlightUnavailableError: the server is not there.
+        """
+        return Exchange(*self._client.do_exchange(flight.FlightDescriptor.for_path(function)), schema)
+
     def predict(self, routes: list[str | None], keys: list[str | None], features: list[list[float | None] | None]) -> pa.Array:
         """Call `predict`; see `udfs.predict.predict` for what comes back."""
         json_type = JsonType()
@@ -110,3 +118,27 @@ class UdfClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Exchange:
+    """An open exchange with one function: batches in, columns of results out, one at a time.
+
+    It has no deadline of its own; `cancel`, from any thread, ends a call that takes too long.
+    """
+
+    def __init__(self, writer: Any, reader: Any, schema: pa.Schema) -> None:  # Any: Flight's own, untyped
+        self._writer = writer
+        self._reader = reader
+        self._writer.begin(schema)
+
+    def call(self, batch: pa.RecordBatch) -> pa.Array:
+        """Send a batch and return the column of results; raises as `UdfClient.call`. After an error it cannot be used again."""
+        self._writer.write_batch(batch)
+        try:
+            return self._reader.read_chunk().data.column(0)
+        except StopIteration:
+            raise flight.FlightUnavailableError("the server ended the exchange") from None
+
+    def cancel(self) -> None:
+        """End it at once."""
+        self._reader.cancel()

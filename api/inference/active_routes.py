@@ -75,7 +75,7 @@ class ActiveRoutes:
         if found is None:
             raise NoActiveModelError(
                 f"no model serves endpoint `{endpoint}`",
-                fix="Train and register one, and give it a route: `headrace train run FILE`, or rows in `endpoints` and `routes`.",
+                fix="Train and register one, and give it a route: `headrace train run FILE`, or `headrace routes set`.",
             )
         return found
 

@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from core.errors import HeadraceError, UnavailableError
-from udfs.client import UdfClient
+from udfs.client import Exchange, UdfClient
 
 logger = logging.getLogger(__name__)
 
 LARGE_ROWS = 512  # more than this in one request takes the other lane
 BATCH_ROWS = 1024  # at most so many rows of several requests together
 PATIENCE_SECONDS = 5.0  # a UDF server that is restarted is back sooner
+_GRACE_SECONDS = 1.0  # beyond it a call is cut off; its retries have ended before
 _RETRY_SECONDS = 0.05
 _TRANSIENT = (flight.FlightUnavailableError, flight.FlightCancelledError, flight.FlightTimedOutError)
 
@@ -44,11 +45,21 @@ class Call(NamedTuple):
 
 @dataclass
 class _Lane:
-    """One call at a time. Mutable: what waits for it."""
+    """One call at a time, over an exchange that stays open. Mutable: what waits for it, and its connection."""
 
     executor: ThreadPoolExecutor
     waiting: deque[Call] = field(default_factory=deque)
     busy: bool = False
+    client: UdfClient | None = None
+    exchange: Exchange | None = None
+
+    def disconnect(self) -> None:
+        """Let go of the connection; the next call opens another one."""
+        exchange, client, self.exchange, self.client = self.exchange, self.client, None, None
+        if exchange is not None:
+            exchange.cancel()
+        if client is not None:
+            client.close()
 
 
 class Batcher:
@@ -68,7 +79,6 @@ class Batcher:
         self._small, self._large = (
             _Lane(ThreadPoolExecutor(1, thread_name_prefix=f"{function}-{name}")) for name in ("small", "large")
         )
-        self._clients: dict[int, UdfClient] = {}
         self.calls = 0
         """How many batches were sent."""
 
@@ -88,9 +98,8 @@ class Batcher:
     def close(self) -> None:
         """Let go of the connections; nothing may be called any more."""
         for lane in (self._small, self._large):
-            lane.executor.shutdown(wait=True, cancel_futures=True)
-        for client in self._clients.values():
-            client.close()
+            lane.executor.submit(lane.disconnect)
+            lane.executor.shutdown(wait=True)
 
     def _send(self, lane: _Lane) -> None:
         while lane.waiting and not lane.busy:
@@ -101,8 +110,17 @@ class Batcher:
     def _start(self, lane: _Lane, calls: list[Call]) -> None:
         lane.busy = True
         self.calls += 1
-        sent = asyncio.get_running_loop().run_in_executor(lane.executor, self._exchange, id(lane), calls)
-        sent.add_done_callback(lambda done: self._answered(lane, calls, done))
+        loop = asyncio.get_running_loop()
+        sent = loop.run_in_executor(lane.executor, self._exchange, lane, calls)
+        watch = loop.call_later(self._patience_seconds + _GRACE_SECONDS, self._give_up, lane)
+        sent.add_done_callback(lambda done: self._answered(lane, calls, done, watch))
+
+    def _give_up(self, lane: _Lane) -> None:
+        """An open exchange has no deadline of its own."""
+        exchange = lane.exchange
+        if exchange is not None:
+            logger.warning("udf call takes too long, cut off", extra={"function": self._function})
+            exchange.cancel()
 
     def _take(self, lane: _Lane) -> list[Call]:
         calls: list[Call] = []
@@ -114,7 +132,8 @@ class Batcher:
                 rows += call.rows
         return calls
 
-    def _answered(self, lane: _Lane, calls: list[Call], done: asyncio.Future[pa.Array]) -> None:
+    def _answered(self, lane: _Lane, calls: list[Call], done: asyncio.Future[pa.Array], watch: asyncio.TimerHandle) -> None:
+        watch.cancel()
         lane.busy = False
         problem = asyncio.CancelledError() if done.cancelled() else done.exception()
         start = 0
@@ -128,24 +147,28 @@ class Batcher:
             start += call.rows
         self._send(lane)
 
-    def _exchange(self, lane: int, calls: list[Call]) -> pa.Array:
-        """In the lane's thread: one call of the server, again while it cannot decide."""
+    def _exchange(self, lane: _Lane, calls: list[Call]) -> pa.Array:
+        """In the lane's thread: one batch for the server, again while it cannot decide."""
         columns = [pa.concat_arrays(column) for column in zip(*(call.columns for call in calls), strict=True)]
         batch = pa.RecordBatch.from_arrays(columns, names=list(self._names))
         deadline = time.monotonic() + self._patience_seconds
         while True:
-            client = self._clients.get(lane)
-            if client is None:
-                client = self._clients[lane] = UdfClient(self._url, timeout_seconds=self._patience_seconds)
             try:
-                return client.call(self._function, batch)
-            except _TRANSIENT as problem:
+                return self._open(lane, batch.schema).call(batch)
+            except (flight.FlightError, pa.ArrowException, OSError) as problem:
                 # A new connection does not inherit the back-off of the one whose server has gone.
-                self._clients.pop(lane).close()
-                if time.monotonic() + _RETRY_SECONDS > deadline:
+                lane.disconnect()
+                if not isinstance(problem, _TRANSIENT) or time.monotonic() + _RETRY_SECONDS > deadline:
                     raise
                 logger.info("udf server away, trying again", extra={"reason": str(problem).splitlines()[0]})
                 time.sleep(_RETRY_SECONDS)
+
+    def _open(self, lane: _Lane, schema: pa.Schema) -> Exchange:
+        if lane.client is None:
+            lane.client = UdfClient(self._url, timeout_seconds=self._patience_seconds)
+        if lane.exchange is None:
+            lane.exchange = lane.client.open(self._function, schema)
+        return lane.exchange
 
 
 def _told(problem: BaseException) -> HeadraceError:
