@@ -72,7 +72,8 @@ class UdfClient:
         Raises:
             FlightUnavailableError: the server is not there.
         """
-        return Exchange(*self._client.do_exchange(flight.FlightDescriptor.for_path(function)), schema)
+        writer, reader = self._client.do_exchange(flight.FlightDescriptor.for_path(function))
+        return Exchange(writer, reader, schema)
 
     def predict(self, routes: list[str | None], keys: list[str | None], features: list[list[float | None] | None]) -> pa.Array:
         """Call `predict`; see `udfs.predict.predict` for what comes back."""
