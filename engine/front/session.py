@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from sqlglot import exp
 
-from engine.catalog.catalog import Catalog
 from engine.catalog.objects import Function, Subscription
 from engine.front.clients import parameter_oids, rewritten
 from engine.front.cursors import QueryCursor, SubscriptionCursor, open_subscription_cursor
@@ -88,7 +87,7 @@ class EngineSession:
         self._status = "I"
         self._running: Running | None = None
         self._building: int | None = None
-        self._bound: tuple[Statement, Catalog, Write] | None = None
+        self._bound: tuple[Statement, Environment, Write | BoundQuery] | None = None
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -115,12 +114,15 @@ class EngineSession:
         )
         fields: tuple[Field, ...] | None = None
         if isinstance(statement, QueryStatement):
-            fields = _fields(bind_query(statement.query, environment), environment)
+            bound = bind_query(statement.query, environment)
+            fields = _fields(bound, environment)
+            if not environment.parameter_types:
+                self._bound = (statement, environment, bound)
         elif isinstance(statement, (Insert, Update, Delete)):
             write = bind_write(statement, environment)
             fields = write.returning
             if write.constants is not None:
-                self._bound = (statement, environment.catalog, write)
+                self._bound = (statement, environment, write)
         elif isinstance(statement, (Show, Describe, ShowCreate)):
             fields = (await self._show(statement))[0]
         elif isinstance(statement, CancelJobs):
@@ -196,12 +198,16 @@ class EngineSession:
     # Handlers, by statement; the table is at the end.
 
     async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
-        bound = bind_query(statement.query, environment)
+        bound = self._take_bound(statement, environment)
+        if not isinstance(bound, BoundQuery):
+            bound = bind_query(statement.query, environment)
         rows = await self._read(read_sql(bound.node, environment), environment.tables)
         return Result(f"SELECT {rows.num_rows}", _fields(bound, environment), rows, transaction_status=self._status)
 
     async def _write(self, statement: Insert | Update | Delete, environment: Environment) -> Result:
-        write = self._take_bound(statement, environment) or bind_write(statement, environment)
+        write = self._take_bound(statement, environment)
+        if not isinstance(write, Write):
+            write = bind_write(statement, environment)
         if write.kind != "insert":
             # What this session wrote before must be seen by UPDATE and DELETE.
             await self._flush_if_pending(write.table.id)
@@ -212,13 +218,14 @@ class EngineSession:
         tag = f"INSERT 0 {rows.num_rows}" if write.kind == "insert" else f"{write.kind.upper()} {rows.num_rows}"
         return Result(tag, write.returning, answer, transaction_status=self._status)
 
-    def _take_bound(self, statement: Statement, environment: Environment) -> Write | None:
-        """What an INSERT of constants was bound to when it was prepared, if nothing has changed since."""
+    def _take_bound(self, statement: Statement, environment: Environment) -> Write | BoundQuery | None:
+        """What a statement without parameters was bound to when it was prepared, if nothing has changed since."""
         bound, self._bound = self._bound, None
         if bound is None or bound[0] is not statement:
             return None
-        before, now = bound[1], environment.catalog
-        return bound[2] if before.objects is now.objects and before.path == now.path else None
+        before, now = bound[1], environment
+        same = before.catalog.objects is now.catalog.objects and before.catalog.path == now.catalog.path
+        return bound[2] if same and before.settings == now.settings else None
 
     async def _hand_over(self, write: Write, rows: pa.Table) -> None:
         self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))
