@@ -10,6 +10,7 @@ from collections.abc import Callable
 from engine.functions.casts import cell_of
 from engine.functions.native import native
 from engine.functions.registry import FunctionTable
+from engine.sql.errors import TypeMismatch
 from engine.sql.types import SqlType
 
 Types = tuple[SqlType, ...]
@@ -66,6 +67,12 @@ def _sum(types: Types) -> str:
     return "hr_numeric_sum_list({0})" if element.name == "numeric" else f"CAST(list_sum({{0}}) AS {element.duckdb})"
 
 
+def _flatten(types: Types) -> str:
+    if types[0].element is None or types[0].element.name != "list":
+        raise TypeMismatch(f"array_flatten takes an array of arrays, not `{types[0]}`", sqlstate="42883")
+    return "flatten({0})"
+
+
 def declare(t: FunctionTable) -> None:
     t.add("array", "anyelement... -> anyarray", "[{*}]")
     t.add("subscript", "anyarray, int4 -> anyelement", "(CASE WHEN {1} >= 1 THEN {0}[{1}] END)")
@@ -115,7 +122,7 @@ def declare(t: FunctionTable) -> None:
     t.add("array_sum", "int2[] -> int8", "CAST(list_sum({0}) AS BIGINT)")
     t.add("array_sum", "int4[] -> int8", "CAST(list_sum({0}) AS BIGINT)")
     t.add("array_sum", "int8[] -> numeric", "hr_numeric_from_int(CAST(list_sum({0}) AS HUGEINT))")
-    t.add("array_flatten", "anyarray -> anyelement", "flatten({0})")
+    t.add("array_flatten", "anyarray -> anyelement", _flatten)
     for name in ("array_to_string", "array_join"):
         t.add(name, "anyarray, varchar -> varchar", _to_string("NULL"))
         t.add(name, "anyarray, varchar, varchar -> varchar", _to_string("{2}"))
