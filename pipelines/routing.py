@@ -9,7 +9,7 @@ A member is never deleted. One that leaves keeps its row with weight 0, so that 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, LiteralString
@@ -62,6 +62,7 @@ class RouteState:
         members: the active ones, in the order in which `predict` gets them.
         served_from, served_until: when the database made it active and inactive; None: not known, still active.
         changed_by, reason: None for rows that were written into `routes` by hand.
+        evidence: what an automatic change rests on.
     """
 
     tenant_id: str
@@ -73,6 +74,7 @@ class RouteState:
     served_until: datetime | None = None
     changed_by: str | None = None
     reason: str | None = None
+    evidence: Mapping[str, Any] | None = None
 
     @property
     def serving(self) -> tuple[RouteMember, ...]:
@@ -130,6 +132,7 @@ def change_route(
     *,
     changed_by: str,
     reason: str,
+    evidence: Mapping[str, Any] | None = None,
     expect_epoch: int | None = None,
 ) -> RouteState:
     """Make `members` the route of an endpoint, whole, under the next epoch, and return when it is active.
@@ -137,6 +140,7 @@ def change_route(
     Args:
         members: all that shall be active; every other member of the endpoint is retired with the same epoch.
         changed_by: who, e.g. `cli` or `rerank`.
+        evidence: what it rests on, as JSON.
         expect_epoch: the epoch that was looked at when this was decided; None: whatever is there.
 
     Raises:
@@ -151,11 +155,12 @@ def change_route(
     named = {(member.model, member.version) for member in members}
     retired = [member.retired() for member in known if (member.model, member.version) not in named]
     told = json.dumps([member.as_json() for member in (*members, *retired)], sort_keys=True)
+    rests_on = json.dumps(evidence) if evidence is not None else None
     epoch, change_id = newest + 1, str(uuid4())
     connection.execute(
-        "INSERT INTO route_changes (tenant_id, endpoint, epoch, strategy, members, changed_by, reason, change_id)"
-        " VALUES (%s, %s, %s, %s, %s::JSONB, %s, %s, %s)",
-        (tenant_id, endpoint, epoch, strategy, told, changed_by, reason, change_id),
+        "INSERT INTO route_changes (tenant_id, endpoint, epoch, strategy, members, changed_by, reason, change_id, evidence)"
+        " VALUES (%s, %s, %s, %s, %s::JSONB, %s, %s, %s, %s::JSONB)",
+        (tenant_id, endpoint, epoch, strategy, told, changed_by, reason, change_id, rests_on),
     )
     connection.execute("FLUSH")
     row = connection.execute(
@@ -170,7 +175,7 @@ def change_route(
 # -- below: called by the above
 
 
-_COLUMNS: LiteralString = "tenant_id, endpoint, route_epoch, route, served_from, served_until, changed_by, reason"
+_COLUMNS: LiteralString = "tenant_id, endpoint, route_epoch, route, served_from, served_until, changed_by, reason, evidence"
 
 
 def _read(
@@ -191,13 +196,16 @@ def _read(
 
 
 def _state(row: tuple[Any, ...]) -> RouteState:
-    tenant_id, endpoint, epoch, route, served_from, served_until, changed_by, reason = row
+    tenant_id, endpoint, epoch, route, served_from, served_until, changed_by, reason, evidence = row
     document = json.loads(route) if isinstance(route, str) else route
+    rests_on = json.loads(evidence) if isinstance(evidence, str) else evidence
     members = tuple(
         RouteMember(each["model"], each["version"], each["role"], float(each["weight"] or 0), each["fraction"])
         for each in document["members"]
     )
-    return RouteState(tenant_id, endpoint, epoch, document["strategy"], members, served_from, served_until, changed_by, reason)
+    return RouteState(
+        tenant_id, endpoint, epoch, document["strategy"], members, served_from, served_until, changed_by, reason, rests_on
+    )
 
 
 def _read_known(connection: Connection, tenant_id: str, endpoint: str) -> tuple[list[RouteMember], int]:

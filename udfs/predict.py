@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,16 +43,39 @@ _NO_ROUTE = RowError("no_route", "There is no route for this tenant and endpoint
 class PredictFunction(UserDefinedFunction):  # type: ignore[misc]  # arrow-udf publishes no types
     """The function as arrow-udf wants it: a name, two schemas, and batches in and out."""
 
-    def __init__(self, sessions: ModelSessions) -> None:
+    def __init__(self, sessions: ModelSessions, shadows: Shadows | None = None) -> None:
         self._name = "predict"
         self._input_schema = pa.schema([("route", JsonType()), ("key", pa.string()), ("features", pa.list_(pa.float64()))])
         self._result_schema = pa.schema([("predict", RESULT_TYPE)])
         self._sessions = sessions
+        self._shadows = shadows
 
     def eval_batch(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Answer a batch of `(route, key, features)` with a batch of one struct column, row by row in order."""
         outcome = predict(batch.column(0), batch.column(1), batch.column(2), self._sessions)
         yield pa.RecordBatch.from_arrays([outcome], schema=self._result_schema)
+        if self._shadows is not None:
+            offer_shadows(batch.column(0), batch.column(1), batch.column(2), self._shadows)
+
+
+class Shadows(Protocol):
+    """Takes rows that were answered, without waiting. Adapter: `udfs.shadows.ShadowLane`."""
+
+    def offer(self, route: str, keys: pa.Array, features: pa.Array) -> None: ...
+
+
+def offer_shadows(routes: pa.Array, keys: pa.Array, features: pa.Array, shadows: Shadows) -> None:
+    """Hand over the rows whose route has a shadow; arguments as of `predict`."""
+    texts = text_column(routes).dictionary_encode()
+    for i, text in enumerate(texts.dictionary.to_pylist()):
+        route = parse_route(text)
+        if isinstance(route, RowError) or not any(member.is_shadow for member in route.members):
+            continue
+        if len(texts.dictionary) == 1 and not texts.indices.null_count:
+            shadows.offer(text, text_column(keys), features)
+        else:
+            mine = pc.equal(texts.indices, i)
+            shadows.offer(text, text_column(keys).filter(mine), features.filter(mine))
 
 
 def predict(routes: pa.Array, keys: pa.Array, features: pa.Array, sessions: ModelSessions) -> pa.StructArray:

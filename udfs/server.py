@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,6 +42,8 @@ from udfs.functions.table import FunctionTable
 from udfs.library import FOLDER as LIBRARY
 from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
+from udfs.shadow_topic import ShadowTopic
+from udfs.shadows import ShadowLane, ShadowPlan
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +184,7 @@ def build_server(
     functions: Sequence[Definition] = (),
     folder: Path | None = None,
     check: Callable[[], object] = lambda: None,
+    shadows: ShadowLane | None = None,
 ) -> UdfFlightServer:
     """A listening server with all functions.
 
@@ -192,18 +196,25 @@ def build_server(
         functions: users' own, beside those of headrace.
         folder: where they came from, and more can be loaded from later.
         check: raises when the registry does not answer.
+        shadows: where rows go that shadows shall answer too; None: shadows are not asked.
     """
     if threads < 1:
         raise InvalidInputError(f"threads must be at least 1, got `{threads}`")
     sessions = ModelSessions(source, threads=threads)
     explainers = Explainers(source, sessions)
     library = [UserFunction(definition) for definition in load_folder(LIBRARY)]
-    fixed = [PredictFunction(sessions), ExplainFunction(explainers), SaliencyFunction(explainers), *library]
+    fixed = [PredictFunction(sessions, shadows), ExplainFunction(explainers), SaliencyFunction(explainers), *library]
     table = FunctionTable(fixed, functions, folder)
 
     def health() -> dict[str, Any]:  # Any: JSON
         remembered = {"hits": explainers.hits, "misses": explainers.misses}
-        return {"models": sessions.loaded(), "threads": threads, "explanations": remembered}
+        told = {
+            "models": sessions.loaded(),
+            "threads": threads,
+            "explanations": remembered,
+            "latency": sessions.latencies.told(),
+        }
+        return told | ({"shadows": shadows.counts()} if shadows is not None else {})
 
     control = Control(table, sessions, health=health, check=check)
     return UdfFlightServer(host, port, table, control)
@@ -230,8 +241,8 @@ def run(
     definitions = load_folder(functions) if functions is not None else []
     if functions is not None:
         lock(functions, definitions)
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    registry = Registry(catalog, settings.resolved_warehouse)
+    shadows = ShadowLane(ShadowPlan(partial(open_registry, settings), partial(ShadowTopic, settings.kafka)))
+    registry = open_registry(settings)
     serve(
         registry,
         host=host,
@@ -240,8 +251,15 @@ def run(
         functions=definitions,
         folder=functions,
         check=registry.revision,
+        shadows=shadows,
         on_ready=on_ready,
     )
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry that the settings name."""
+    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    return Registry(catalog, settings.resolved_warehouse)
 
 
 def serve(
@@ -253,6 +271,7 @@ def serve(
     functions: Sequence[Definition] = (),
     folder: Path | None = None,
     check: Callable[[], object] = lambda: None,
+    shadows: ShadowLane | None = None,
     on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """As `run`, with any source of artifacts. SIGHUP loads the folder of functions again, as the action `reload` does."""
@@ -262,7 +281,9 @@ def serve(
         stop.set()
 
     previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    server = build_server(source, host=host, port=port, threads=threads, functions=functions, folder=folder, check=check)
+    server = build_server(
+        source, host=host, port=port, threads=threads, functions=functions, folder=folder, check=check, shadows=shadows
+    )
     again = threading.Event()
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _number, _frame: again.set())
     try:
@@ -275,6 +296,8 @@ def serve(
                 server.reload()
         closed = server.drain_and_stop()
         server.close_functions()
+        if shadows is not None:
+            shadows.close()
         logger.info("udf server stopped", extra={"closed": closed})
         if not closed:  # all batches are answered; only callers that wait are left, and they will call again
             logging.shutdown()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from core.clock import Clock, SystemClock
 from core.errors import HeadraceError, InvalidInputError, NotFoundError, UnavailableError
 from udfs.artifact import Signature, read_signature
+from udfs.latencies import ModelLatencies
 from udfs.route import ModelKey, RowError
 from udfs.runtime import DeadlineExceeded, Deadlines, build_session
 
@@ -84,6 +86,7 @@ class ModelSessions:
         call_seconds: float = CALL_SECONDS,
         clock: Clock | None = None,
     ) -> None:
+        self.latencies = ModelLatencies()
         self._source = source
         self._budget = threading.BoundedSemaphore(threads)
         self._capacity = capacity
@@ -120,8 +123,11 @@ class ModelSessions:
         if not self._budget.acquire(timeout=self._deadlines.seconds):
             raise UnavailableError(f"no thread for model `{model.key}` within {self._deadlines.seconds:g} s")
         try:
+            begun = time.perf_counter()
             with self._deadlines.call() as options:
-                return model.probabilities(features, options)
+                answers = model.probabilities(features, options)
+            self.latencies.record(str(model.key), time.perf_counter() - begun)
+            return answers
         finally:
             self._budget.release()
 

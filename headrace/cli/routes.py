@@ -16,6 +16,8 @@ from headrace.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
     from core.settings import Settings
+    from iceberg.registry import Registry
+    from learning.routing.loop import Outcome
     from pipelines.routing import Connection, RouteMember, RouteState
 
 app = typer.Typer(no_args_is_help=True, help="Which models serve a tenant's endpoint, now and then.")
@@ -203,7 +205,146 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command()
+def policy(
+    context: typer.Context,
+    endpoint: Endpoint,
+    tenant: Tenant = "default",
+    file: Annotated[Path | None, typer.Option("--file", help="YAML or JSON; see docs/how-to/route-models.md.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="The control loop leaves the endpoint alone.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the control loop may do with an endpoint, or set it from a file.
+
+    Example: headrace routes policy plant.health --tenant acme --file policy.yaml
+    """
+    import yaml
+
+    from learning.routing.policy import parse_policy, read_policies, write_policy
+
+    wanted = None
+    if file is not None:
+        if not file.is_file():
+            raise NotFoundError("there is no such file", where=str(file))
+        try:
+            wanted = parse_policy(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, where=str(file))
+        except yaml.YAMLError as error:
+            raise InvalidInputError("this is no YAML", where=str(file)) from error
+    with _connected(context, data_dir) as (connection, _):
+        if wanted is not None or clear:
+            write_policy(connection, tenant, endpoint, wanted)
+        found = read_policies(connection).get((tenant, endpoint))
+    told = found.model_dump(mode="json", exclude_none=True) if found is not None else {}
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(yaml.safe_dump(told, sort_keys=False) if told else "no policy: routes change by hand only", nl=not told)
+
+
+@app.command()
+def ramp(
+    context: typer.Context,
+    endpoint: Endpoint,
+    model: Annotated[str, typer.Argument(help="MODEL@VERSION, the challenger.")],
+    tenant: Tenant = "default",
+    steps: Annotated[str, typer.Option("--steps", help="Percentages of the traffic, ascending.")] = "10,25,50,100",
+    answers: Annotated[int, typer.Option("--answers", min=1, help="Held for so many of its answers a step.")] = 200,
+    hold: Annotated[float, typer.Option("--hold", min=0, help="Held for so many seconds a step.")] = 0.0,
+    reason: Reason = "ramp by hand",
+    unchecked: Unchecked = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a canary at the first step; `headrace routes watch` takes it further, or rolls it back by the guards.
+
+    Example: headrace routes ramp plant.health plant_health@2 --steps 10,25,50,100 --tenant acme
+    """
+    from learning.routing.changes import write_route
+    from learning.routing.policy import Guards, Policy, parse_policy, read_policies, write_policy
+    from pipelines.routing import must_read_current
+
+    try:
+        shares = [float(step) / 100 for step in steps.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(f"`{steps}` is no list of percentages", fix="Write --steps 10,25,50,100.") from error
+    challenger = _member(f"{model}:{shares[0]}", "challenger")
+    with _connected(context, data_dir) as (connection, settings):
+        current = must_read_current(connection, tenant, endpoint)
+        champions = [each for each in current.members if each.name != challenger.name]
+        if not any(each.role == "champion" and each.weight > 0 for each in champions):
+            raise InvalidInputError(
+                "there is no champion for the rest of the traffic", fix="Set one with `headrace routes set`."
+            )
+        before = read_policies(connection).get((tenant, endpoint)) or Policy()
+        told = {"model": challenger.name, "steps": shares, "least_answers": answers, "hold_seconds": hold}
+        guards = (before.guards or Guards()).model_dump()
+        planned = parse_policy({**before.model_dump(), "ramp": told, "guards": guards}, where="--steps")
+        state = write_route(
+            connection,
+            tenant,
+            endpoint,
+            "canary",
+            [*(each for each in champions if each.role != "challenger"), challenger],
+            changed_by="cli",
+            reason=reason,
+            expect_epoch=current.epoch,
+            artifacts=None if unchecked else _registry(settings),
+        )
+        write_policy(connection, tenant, endpoint, planned)
+    _print([state], as_json=as_json)
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 10.0,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The control loop: re-rank, ramp, switch and roll back what has a policy, until Ctrl-C or SIGTERM.
+
+    Example: headrace routes watch --once --json
+    """
+    import signal
+    import threading
+    from datetime import timedelta
+
+    from core.clock import SystemClock
+    from headrace.latencies import udf_latencies
+    from learning.routing import loop
+
+    stop = threading.Event()
+    with _connected(context, data_dir) as (connection, settings):
+        latencies = udf_latencies(settings.udf_url)
+        if once:
+            outcomes = loop.look(connection, SystemClock(), latencies)
+            print_rows([_outcome(each) for each in outcomes], as_json=as_json)
+            return
+        signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+        loop.watch(
+            connection,
+            SystemClock(),
+            latencies,
+            every=timedelta(seconds=every),
+            stop=stop,
+            tell=lambda outcome: print_rows([_outcome(outcome)], as_json=as_json),
+        )
+
+
 # -- below: called by the above
+
+
+def _outcome(outcome: Outcome) -> dict[str, object]:
+    decision = outcome.decision
+    return {
+        "tenant": outcome.tenant_id,
+        "endpoint": outcome.endpoint,
+        "by": decision.by if decision else None,
+        "epoch": outcome.route.epoch if outcome.route else None,
+        "reason": outcome.conflict or (decision.reason if decision else "nothing to do"),
+    }
 
 
 @contextlib.contextmanager
@@ -224,7 +365,7 @@ def _connected(context: typer.Context, data_dir: Path | None) -> Iterator[tuple[
         raise
 
 
-def _registry(settings: Settings):  # type: ignore[no-untyped-def]  # named below; importing it takes a second
+def _registry(settings: Settings) -> Registry:
     from iceberg.catalog import open_catalog
     from iceberg.registry import Registry
 

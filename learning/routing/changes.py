@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from core.errors import InvalidInputError, NotFoundError
 from pipelines.routing import Connection, RouteMember, RouteState, change_route, read_history
@@ -20,12 +21,14 @@ def write_route(
     *,
     changed_by: str,
     reason: str,
+    evidence: Mapping[str, Any] | None = None,
     expect_epoch: int | None = None,
     artifacts: ArtifactSource | None = None,
 ) -> RouteState:
     """Check a route as the router will, and write it as the next epoch.
 
     Args:
+        evidence: what an automatic change rests on, as JSON.
         artifacts: where the models come from: each member is fetched, checked and run once before the route is written.
             None: the models are known to load, as those of an earlier epoch are.
 
@@ -41,7 +44,15 @@ def write_route(
         assert artifacts is not None, "for mypy: the loop is empty without"
         load_model(ModelKey(member.model, member.version), artifacts)
     return change_route(
-        connection, tenant_id, endpoint, strategy, ordered, changed_by=changed_by, reason=reason, expect_epoch=expect_epoch
+        connection,
+        tenant_id,
+        endpoint,
+        strategy,
+        ordered,
+        changed_by=changed_by,
+        reason=reason,
+        evidence=evidence,
+        expect_epoch=expect_epoch,
     )
 
 

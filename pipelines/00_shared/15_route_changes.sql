@@ -11,6 +11,7 @@ CREATE TABLE route_changes (
     changed_by VARCHAR,
     reason     VARCHAR,
     change_id  VARCHAR,
+    evidence   JSONB,
     changed_at TIMESTAMP WITH TIME ZONE AS proctime(),
     PRIMARY KEY (tenant_id, endpoint, epoch)
 ) ON CONFLICT DO NOTHING;
@@ -56,7 +57,8 @@ SELECT
     h.served_from,
     lead(h.served_from) OVER (PARTITION BY h.tenant_id, h.endpoint ORDER BY h.route_epoch) AS served_until,
     c.changed_by,
-    c.reason
+    c.reason,
+    c.evidence
 FROM route_history AS h
 LEFT JOIN route_changes AS c ON c.tenant_id = h.tenant_id AND c.endpoint = h.endpoint AND c.epoch = h.route_epoch;
 

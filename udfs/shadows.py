@@ -1,0 +1,229 @@
+"""Shadows: asked aside of the answer, never served, never waited for.
+
+```
+predict answers ---> offer (a queue with an end; full: shed and counted) ---> feeder thread ---> pipe
+    ---> a process of its own, at the lowest priority: models ---> sink (topic `predictions.shadow`)
+```
+
+The rows go as they came, after the answer is computed; which of them a shadow gets is decided in the other process. What the
+server does for a shadow is to put three references into a queue, and to copy a batch into a pipe from a thread that waits
+outside the interpreter's lock. The process yields every processor to whoever wants it; when it cannot keep up, rows are shed,
+the newest first, and the next ones find room as soon as some is done. If it dies, shadows are shed until it is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from udfs.predict import predict
+from udfs.route import Member, Route, RowError, parse_route
+from udfs.router import shadowed_keys
+from udfs.sessions import ArtifactSource, ModelSessions
+
+logger = logging.getLogger(__name__)
+
+CAPACITY_ROWS = 20_000  # about ten seconds of a fast model; beyond that answers come too late to be worth memory
+_RESTART_SECONDS = 1.0
+_LOWEST_PRIORITY = 19
+_ROUTE = b"route"
+
+
+class ShadowSink(Protocol):
+    """Takes the answers of shadows. Adapter: `udfs.shadow_topic.ShadowTopic`."""
+
+    def write(self, answers: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ShadowPlan:
+    """What the process opens for itself; both must be picklable."""
+
+    open_source: Callable[[], ArtifactSource]
+    open_sink: Callable[[], ShadowSink]
+
+
+class ShadowLane:
+    """The server's end. `offer` may be called from any thread.
+
+    Args:
+        plan: of the other process.
+        capacity_rows: rows that may wait, those in the pipe and those being answered among them.
+    """
+
+    def __init__(self, plan: ShadowPlan, *, capacity_rows: int = CAPACITY_ROWS) -> None:
+        self._plan = plan
+        self._capacity = capacity_rows
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[str, pa.Array, pa.Array]] = deque()
+        self._waiting_rows = 0
+        self._counts = dict.fromkeys(("offered", "answered", "shed"), 0)
+        self._closed = False
+        self._feeder = threading.Thread(target=self._feed, daemon=True, name="shadow-feeder")
+        self._feeder.start()
+
+    def offer(self, route: str, keys: pa.Array, features: pa.Array) -> None:
+        """Hand over rows that were answered, if there is room; never waits.
+
+        Args:
+            route: as it came.
+            keys: string[rows].
+            features: list<double>[rows].
+        """
+        rows = len(keys)
+        with self._changed:
+            self._counts["offered"] += rows
+            if self._closed or self._waiting_rows + rows > self._capacity:
+                self._counts["shed"] += rows
+                return
+            self._waiting.append((route, keys, features))
+            self._waiting_rows += rows
+            self._changed.notify_all()
+
+    def counts(self) -> dict[str, int]:
+        """Rows so far: `offered` = `answered` + `shed` + `waiting`."""
+        with self._changed:
+            return {**self._counts, "waiting": self._waiting_rows}
+
+    def wait_until_done(self, timeout_seconds: float) -> bool:
+        """Whether nothing waits any more within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._waiting_rows == 0, timeout_seconds)
+
+    def close(self) -> None:
+        """Let the process end; what still waits is shed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._feeder.join(5.0)
+
+    # -- below: the feeder's thread
+
+    def _feed(self) -> None:
+        while not self._closed:
+            with self._changed:  # a process is started when there is something for it to do
+                self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+            try:
+                if not self._closed:
+                    self._serve_process()
+            except (OSError, EOFError) as problem:
+                logger.warning("shadow process lost", extra={"reason": str(problem)})
+            with self._changed:
+                self._shed_waiting()
+                if not self._closed:
+                    self._changed.wait(_RESTART_SECONDS)
+
+    def _serve_process(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_run, args=(theirs, self._plan), daemon=True, name="headrace-shadows")
+        process.start()
+        theirs.close()
+        try:
+            while (job := self._next()) is not None:
+                ours.send_bytes(_packed(*job))
+                ours.recv_bytes()  # one batch at a time: what waits, waits here, where it is counted
+                with self._changed:
+                    self._counts["answered"] += len(job[1])
+                    self._waiting_rows -= len(job[1])
+                    self._changed.notify_all()
+        finally:
+            ours.close()  # the process ends by that
+            process.join(5.0)
+            if process.is_alive():
+                process.kill()
+
+    def _next(self) -> tuple[str, pa.Array, pa.Array] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+            return None if self._closed else self._waiting.popleft()
+
+    def _shed_waiting(self) -> None:
+        self._counts["shed"] += self._waiting_rows
+        self._waiting.clear()
+        self._waiting_rows = 0
+        self._changed.notify_all()
+
+
+def shadow_answers(
+    route_text: str, route: Route, keys: pa.Array, features: pa.Array, sessions: ModelSessions
+) -> list[dict[str, Any]]:
+    """Ask the shadows of a route.
+
+    Returns:
+        rows of topic `predictions.shadow`; `member` is shaped like the entries of `members`.
+    """
+    digest = md5(route_text.encode(), usedforsecurity=False).hexdigest()
+    found: list[dict[str, Any]] = []
+    for member in route.members:
+        if member.is_shadow:
+            chosen = pa.array(np.flatnonzero(shadowed_keys(member, keys)))
+            if len(chosen):
+                found += _ask(member, digest, keys.take(chosen), features.take(chosen), sessions)
+    return found
+
+
+def _ask(member: Member, digest: str, keys: pa.Array, features: pa.Array, sessions: ModelSessions) -> list[dict[str, Any]]:
+    alone = {"model": member.key.model, "version": member.key.version, "role": "champion", "weight": 1.0}
+    route = json.dumps({"strategy": "ensemble_mean", "members": [alone]})
+    outcome = predict(pa.array([route] * len(keys)), keys, features, sessions)
+    answers = []
+    for key, vector, told in zip(keys.to_pylist(), features.to_pylist(), outcome.field("members").to_pylist(), strict=True):
+        if told is None:
+            continue  # a row that no model could be asked about: the served row says why
+        answer = (json.loads(told) if isinstance(told, str) else told)[0]
+        answers.append(
+            {
+                "route_md5": digest,
+                "key": key,
+                "features": vector,
+                "model": member.key.model,
+                "version": member.key.version,
+                "member": {**answer, "role": "shadow", "weight": 0.0},
+            }
+        )
+    return answers
+
+
+def _packed(route: str, keys: pa.Array, features: pa.Array) -> bytes:
+    schema = pa.schema([("key", keys.type), ("features", features.type)], metadata={_ROUTE: route.encode()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([keys, features], schema=schema))
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def _run(connection: Connection, plan: ShadowPlan) -> None:
+    """The process: answer batches until the pipe is closed, which the server's end does also by dying."""
+    with contextlib.suppress(OSError, AttributeError):  # not every system has priorities
+        os.nice(_LOWEST_PRIORITY)
+    sessions, sink = ModelSessions(plan.open_source(), threads=1), plan.open_sink()
+    try:
+        while True:
+            with pa.ipc.open_stream(connection.recv_bytes()) as reader:
+                text = reader.schema.metadata[_ROUTE].decode()
+                batch = reader.read_next_batch()
+            route = parse_route(text)
+            if not isinstance(route, RowError):
+                sink.write(shadow_answers(text, route, batch.column(0), batch.column(1), sessions))
+            connection.send_bytes(b"done")
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        sink.close()
