@@ -14,6 +14,7 @@ import api.graphql.endpoint
 import api.health
 import api.inference.routes
 import api.ingest.routes
+import api.v2.routes
 from api.database import Database
 from api.experiments.service import Experiments
 from api.experiments.store import Store
@@ -35,6 +36,9 @@ from api.reading.lake import Lake
 from api.reading.predictions import Predictions
 from api.reading.quarantine import Quarantine
 from api.schema import build_schema
+from api.v2.models import Models
+from api.v2.service import ARGUMENTS as INFER_ARGUMENTS
+from api.v2.service import V2
 from core.clock import Clock
 from core.settings import Settings
 
@@ -63,6 +67,8 @@ def build_app(
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
     predict = Batcher(settings.udf_url, "predict", ARGUMENTS)
+    infer = Batcher(settings.udf_url, "infer", INFER_ARGUMENTS)
+    v2 = V2(Models(lake, clock), infer)
     experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock)
     inference = Inference(ActiveRoutes(database, clock), predict, Lineage(lake, clock), log, clock, experiments=experiments)
     authenticator = Authenticator(settings)
@@ -92,6 +98,7 @@ def build_app(
             lifecycle.draining = True
             await asyncio.gather(*(hub.stop() for hub in hubs))
             await asyncio.to_thread(predict.close)
+            await asyncio.to_thread(infer.close)
             await asyncio.to_thread(log.close, FLUSH_SECONDS)
             await database.close()
             logger.info("api stopped")
@@ -108,9 +115,9 @@ def build_app(
     app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
     app.include_router(api.inference.routes.build_router(inference, authenticator))
     app.include_router(api.experiments.routes.build_router(experiments, authenticator))
-    app.include_router(
-        api.health.build_router(api.health.build_probes(database, log, lake, settings.udf_url, hubs[0]), lifecycle)
-    )
+    probes = api.health.build_probes(database, log, lake, settings.udf_url, hubs[0])
+    app.include_router(api.health.build_router(probes, lifecycle))
+    app.include_router(api.v2.routes.build_router(v2, authenticator, probes, lifecycle, api.health.headrace_version()))
     app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
     app.add_middleware(OriginGuard, check_host=settings.auth == "development", allowed_origins=settings.api_allowed_origins)
     return app

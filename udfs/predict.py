@@ -181,7 +181,7 @@ def _ask_model(key: ModelKey, groups: list[_Group], vectors: FeatureColumn, sess
     rows = np.concatenate([group.rows[within] for group, _, within in parts])
     if not len(rows):
         return
-    answers, failures = _run_isolated(loaded, vectors.matrix(rows, loaded.signature.n_features), sessions)
+    answers, failures = run_isolated(loaded, vectors.matrix(rows, loaded.signature.n_features), sessions)
     start = 0
     for group, i, within in parts:
         mine = slice(start, start + len(within))
@@ -207,7 +207,7 @@ def _abstained(key: ModelKey) -> RowError:
     return RowError("abstained", f"Model `{key}` has no single most probable class for this row, and gives no vote.")
 
 
-def _run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions) -> tuple[Float64, dict[int, RowError]]:
+def run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions) -> tuple[Float64, dict[int, RowError]]:
     """Run a batch; where the model raises, halve it until the rows that make it raise are alone.
 
     Returns:
@@ -224,8 +224,8 @@ def _run_isolated(model: LoadedModel, features: Float32, sessions: ModelSessions
     except Exception as problem:  # noqa: BLE001 - onnxruntime's exceptions share no base class; the row gets it
         if len(features) > 1:
             middle = len(features) // 2
-            left, left_errors = _run_isolated(model, features[:middle], sessions)
-            right, right_errors = _run_isolated(model, features[middle:], sessions)
+            left, left_errors = run_isolated(model, features[:middle], sessions)
+            right, right_errors = run_isolated(model, features[middle:], sessions)
             errors = left_errors | {middle + position: error for position, error in right_errors.items()}
             return np.concatenate([left, right]), errors
         logger.warning("model raised on a row", extra={"model": str(model.key), "reason": str(problem)})

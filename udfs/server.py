@@ -39,6 +39,7 @@ from udfs.functions.definition import Definition
 from udfs.functions.loading import load_folder, lock
 from udfs.functions.rows import UserFunction
 from udfs.functions.table import FunctionTable
+from udfs.infer import InferFunction
 from udfs.library import FOLDER as LIBRARY
 from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
@@ -203,7 +204,13 @@ def build_server(
     sessions = ModelSessions(source, threads=threads)
     explainers = Explainers(source, sessions)
     library = [UserFunction(definition) for definition in load_folder(LIBRARY)]
-    fixed = [PredictFunction(sessions, shadows), ExplainFunction(explainers), SaliencyFunction(explainers), *library]
+    fixed = [
+        PredictFunction(sessions, shadows),
+        InferFunction(sessions),
+        ExplainFunction(explainers),
+        SaliencyFunction(explainers),
+        *library,
+    ]
     table = FunctionTable(fixed, functions, folder)
 
     def health() -> dict[str, Any]:  # Any: JSON

@@ -26,10 +26,7 @@ from api.inference.service import ARGUMENTS, Inference
 from api.reading.lake import Lake
 from core.fakes import ManualClock
 from core.settings import Settings
-from iceberg.catalog import open_catalog
 from iceberg.registry import Registry
-from learning.models.trees import fit_random_forest
-from learning.train import register
 from tests.unit.api.doubles import NOWHERE, ListLog, ScriptedReads, connected
 from udfs.server import UdfFlightServer, build_server
 from udfs.sessions import ModelSessions
@@ -61,43 +58,6 @@ class RouteReads(ScriptedReads):
         await super().fetch(statement, parameters)
         found = self.routes.get(tuple(parameters))
         return [{"route_epoch": found[0], "route": found[1]}] if found else []
-
-
-@pytest.fixture(scope="module")
-def lake_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings.model_validate(
-        {"data_dir": tmp_path_factory.mktemp("lake"), "api_keys": {"acme": "key-of-acme", "globex": "key-of-globex"}}
-    )
-
-
-@pytest.fixture(scope="module")
-def registry(lake_settings: Settings) -> Registry:
-    """`default@1`, a forest of 100 trees of depth 10 over three features."""
-    from learning.tabular import TabularData, train_tabular
-
-    rng = np.random.default_rng(5)
-    features = rng.normal(size=(400, 3)).astype(np.float32)
-    labels = (features[:, 0] + features[:, 1] > 0).astype(np.int64)
-    data = TabularData(features, labels, ("0", "1"), ("a", "b", "c"), "cafe")
-    trained = train_tabular(data, name="default", source="test", clock=ManualClock())
-    assert trained.fitted.estimator.n_estimators == 100  # type: ignore[attr-defined]
-    assert max(tree.get_depth() for tree in trained.fitted.estimator.estimators_) <= 10  # type: ignore[attr-defined]
-    opened = open_catalog(lake_settings.catalog_type, lake_settings.resolved_catalog_uri, lake_settings.resolved_warehouse)
-    found = Registry(opened, lake_settings.resolved_warehouse)
-    other = fit_random_forest(features, 1 - labels, ("0", "1"), positive="1", seed=1, trees=5)
-    register(found, [trained])  # type: ignore[arg-type]
-    found.register(
-        "other", other.to_onnx(), kind="random_forest", labels=("0", "1"), metrics={}, tags={}, training_data={"sha256": "beef"},
-        code_hash="c0de", duration=timedelta(seconds=1),
-    )  # fmt: skip
-    return found
-
-
-@pytest.fixture(scope="module")
-def udf_server(registry: Registry) -> Iterator[UdfFlightServer]:
-    server = build_server(registry, port=0)
-    yield server
-    server.drain_and_stop(1.0)
 
 
 @dataclass
