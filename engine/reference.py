@@ -30,7 +30,9 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | INSERT, UPDATE, DELETE, COPY | visible at the next barrier; FLUSH waits for it; RETURNING |
 | SHOW JOBS, CANCEL JOBS, WAIT | views that are being built; WAIT returns when all are there |
 | SHOW, DESCRIBE, EXPLAIN, SET | |
-| GRANT, REVOKE, COMMENT, CREATE USER | accepted, without effect |
+| CREATE, ALTER and DROP USER | kept and shown; whoever may connect may do everything |
+| COMMENT ON | of a relation or a column; DESCRIBE shows it |
+| GRANT, REVOKE | accepted, without effect |
 
 ## Refused
 

@@ -132,7 +132,8 @@ class StreamCatalog:
         if conventional is not None:
             return conventional
         for row in await self._database.fetch("SHOW SOURCES"):
-            name = str(next(iter(row.values())))
+            # With its schema before it since RisingWave 2.7.
+            name = str(next(iter(row.values()))).rpartition(".")[2]
             if await self._topic_of(name) == f"events.{stream}":
                 return await self._columns(name)
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from engine.catalog.objects import CatalogObject, ColumnInfo, Function, Pins, Relation, Sink
+from engine.catalog.objects import ROOT, CatalogObject, ColumnInfo, Function, Pins, Relation, Sink, User
 from engine.sql.errors import DuplicateObject, SqlError, UndefinedObject, UndefinedTable
 from engine.sql.statements import ObjectName
 from engine.sql.types import BYTEA, INT4, INT8, TIMESTAMPTZ, VARCHAR
@@ -50,6 +50,8 @@ class Catalog:
         pins: names that mean what they meant when a statement was first bound, as written, to ids.
         trace: when it is given, every name that is found is noted here.
         last_id: the highest id that an object has had since the engine was opened.
+        users: by name.
+        comments: by object and column, counted from 1; 0 is the object itself.
     """
 
     objects: Mapping[int, CatalogObject] = field(default_factory=_system_objects)
@@ -58,6 +60,8 @@ class Catalog:
     pins: Mapping[str, int] = field(default_factory=dict)
     trace: dict[str, int] | None = field(default=None, compare=False)
     last_id: int = FIRST_ID - 1
+    users: Mapping[str, User] = field(default_factory=lambda: {ROOT.name: ROOT})
+    comments: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     # How a statement sees it
 
@@ -249,7 +253,12 @@ class Catalog:
 
     def without(self, ids: Iterable[int]) -> Catalog:
         gone = set(ids)
-        return replace(self, objects={k: o for k, o in self.objects.items() if k not in gone})
+        comments = {k: text for k, text in self.comments.items() if k[0] not in gone}
+        return replace(self, objects={k: o for k, o in self.objects.items() if k not in gone}, comments=comments)
+
+    def with_comment(self, object_id: int, column: int, text: str | None) -> Catalog:
+        others = {k: v for k, v in self.comments.items() if k != (object_id, column)}
+        return replace(self, comments=others if text is None else {**others, (object_id, column): text})
 
     def with_schema(self, database: str, schema: str) -> Catalog:
         return replace(self, databases={**self.databases, database: self.databases[database] | {schema}})

@@ -249,3 +249,19 @@ class Connection(CatalogObject):
 
     kind: ObjectKind = "connection"
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class User:
+    """Who may be an owner; whoever may connect at all may do everything here."""
+
+    id: int
+    name: str
+    superuser: bool = False
+    create_db: bool = False
+    create_user: bool = False
+    login: bool = True
+
+
+ROOT = User(1, "root", superuser=True, create_db=True, create_user=True)
+"""The user that is always there."""

@@ -28,6 +28,7 @@ _PSEUDO = (
 _BTREE = 403
 _LIMITS = {"max_index_keys": "32"}
 """PostgreSQL's, that no session can set; JDBC asks for it."""
+_PG_CLASS = 1259
 
 
 def schema_oid(schema: str) -> int:
@@ -159,12 +160,22 @@ def _databases(view: View) -> Iterator[Row]:
         yield (number, name, OWNER_ID, 6, "C", "C", False, True, -1, 1663, None, "c", None, None)
 
 
-def _roles(_view: View) -> Iterator[Row]:
-    yield (OWNER_ID, "root", True, True, True, True, True, False, -1, None, None, False, None)
+def _roles(view: View) -> Iterator[Row]:
+    for user in view.catalog.users.values():
+        yield (user.id, user.name, user.superuser, True, user.create_user, user.create_db, user.login, False, -1, None, None, False, None)  # fmt: skip
 
 
-def _users(_view: View) -> Iterator[Row]:
-    yield ("root", OWNER_ID, True, True, False, False, None, None, None)
+def _users(view: View) -> Iterator[Row]:
+    for user in view.catalog.users.values():
+        yield (user.name, user.id, user.create_db, user.superuser, False, False, None, None, None)
+
+
+def descriptions(view: View) -> Iterator[Row]:
+    """Comments; a relation's own has the column number 0."""
+    for (number, column), text in sorted(view.catalog.comments.items()):
+        found = view.catalog.objects.get(number)
+        if found is not None and found.database == view.database:
+            yield (number, _PG_CLASS, column, text)
 
 
 def _tables(view: View) -> Iterator[Row]:
@@ -261,7 +272,7 @@ PG_CATALOG: tuple[Declared, ...] = (
     Declared("pg_catalog", "pg_am", "oid int4, amname text, amhandler int4, amtype text", _access_methods),
     Declared("pg_catalog", "pg_tablespace", "oid int4, spcname text, spcowner int4, spcacl text[], spcoptions text[]", _tablespaces),
     Declared("pg_catalog", "pg_stat_activity", "datid int4, datname text, pid int4, usesysid int4, usename text, application_name text, state text, query text", _activity),
-    Declared("pg_catalog", "pg_description", "objoid int4, classoid int4, objsubid int4, description text", nothing),
+    Declared("pg_catalog", "pg_description", "objoid int4, classoid int4, objsubid int4, description text", descriptions),
     Declared("pg_catalog", "pg_shdescription", "objoid int4, classoid int4, description text", nothing),
     Declared("pg_catalog", "pg_enum", "oid int4, enumtypid int4, enumsortorder float8, enumlabel text", nothing),
     Declared("pg_catalog", "pg_range", "rngtypid int4, rngsubtype int4", nothing),

@@ -13,7 +13,7 @@ _PHYSICAL = {
     "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "serial": pa.int64(), "float4": pa.float32(),
     "float8": pa.float64(), "varchar": pa.string(), "unknown": pa.string(), "bytea": pa.binary(), "date": pa.date32(),
     "time": pa.time64("us"), "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us"),
-    "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.decimal128(38, 0),
+    "interval": pa.month_day_nano_interval(), "jsonb": pa.string(), "numeric": pa.decimal128(38, 0), "int256": pa.binary(),
 }  # fmt: skip
 
 
@@ -29,6 +29,8 @@ def nested_type(type_: SqlType, scalar: Callable[[SqlType], pa.DataType]) -> pa.
         return pa.list_(nested_type(type_.element, scalar))
     if type_.name == "struct":
         return pa.struct([(name, nested_type(field, scalar)) for name, field in type_.fields])
+    if type_.name == "map":
+        return pa.list_(nested_type(type_.entries, scalar))
     return scalar(type_)
 
 

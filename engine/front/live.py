@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from engine.catalog.objects import CatalogObject, MaterializedView, Relation, Sink, Subscription
-from engine.catalog.relations import LiveRows, Row
+from engine.catalog.pg_catalog import schema_oid
+from engine.catalog.relations import OWNER_ID, LiveRows, Row
 from engine.plan.stream import operators
 from engine.runtime.backfill import Backfill
 from engine.runtime.engine import Engine
@@ -26,6 +27,7 @@ def live_relations(engine: Engine) -> Mapping[str, LiveRows]:
         "headrace_sources": lambda: _sources(engine),
         "headrace_sinks": lambda: _sinks(engine),
         "headrace_subscriptions": lambda: _subscriptions(engine),
+        "rw_internal_tables": lambda: _internal_tables(engine),
         "rw_table_stats": lambda: _table_stats(engine),
         "rw_ddl_progress": lambda: _ddl_progress(engine),
     }
@@ -83,6 +85,15 @@ def _state_tables(engine: Engine) -> Iterable[Row] | str:
                 f" {_count(name)} AS c4"
             )
     return _union(selects)
+
+
+def _internal_tables(engine: Engine) -> Iterable[Row]:
+    number = 0
+    for found in _named(engine):
+        job = engine.jobs.get(found.id)
+        for name, _operator in state_names(job) if job is not None else []:
+            number += 1
+            yield (number, name.removeprefix("hr."), schema_oid(found.schema), OWNER_ID, None, None, found.schema, found.id)
 
 
 def _table_stats(engine: Engine) -> Iterable[Row] | str:

@@ -94,7 +94,8 @@ def completed(error: SqlError, statement: Statement) -> SqlError:
 
 
 def with_remedy(error: SqlError) -> SqlError:
-    """The error with what to do about its kind, where nobody said it better."""
+    """The error on one line, with what to do about its kind where nobody said it better."""
+    error.what = " ".join(error.what.splitlines())
     if error.fix is None:
         error.fix = _REMEDIES.get(error.sqlstate, _OTHERWISE)
     return error

@@ -21,21 +21,26 @@ from engine.front.show import show, show_cursors
 from engine.front.variables import REPORTED, Variables
 from engine.front.writing import CopyTarget, Write, bind_write, changes_of, copy_target, table_of_query
 from engine.runtime import building, ddl
+from engine.runtime.accounts import alter_user, create_user
 from engine.runtime.alter import alter
 from engine.runtime.backfill import Backfill
+from engine.runtime.comments import comment
 from engine.runtime.engine import Engine
 from engine.runtime.reads import Running
 from engine.runtime.table_changes import add_generated
 from engine.session import Field, Prepared, Result
 from engine.sql.binder import BoundQuery, bind_query
+from engine.sql.binder.from_clause import with_row_ids
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import SqlError, UndefinedCursor, UnsupportedQuery
 from engine.sql.expressions import Column, Expr, Literal, render
 from engine.sql.parser import parse, parse_query
 from engine.sql.statements import (
     Alter,
+    AlterUser,
     CancelJobs,
     CloseCursor,
+    Comment,
     Copy,
     CreateConnection,
     CreateDatabase,
@@ -48,6 +53,7 @@ from engine.sql.statements import (
     CreateSource,
     CreateSubscription,
     CreateTable,
+    CreateUser,
     CreateView,
     DeclareCursor,
     DeclareSubscriptionCursor,
@@ -114,6 +120,7 @@ class EngineSession:
         )
         fields: tuple[Field, ...] | None = None
         if isinstance(statement, QueryStatement):
+            environment = with_row_ids(statement.query, environment)
             bound = bind_query(statement.query, environment)
             fields = _fields(bound, environment)
             if not environment.parameter_types:
@@ -198,6 +205,7 @@ class EngineSession:
     # Handlers, by statement; the table is at the end.
 
     async def _query(self, statement: QueryStatement, environment: Environment) -> Result:
+        environment = with_row_ids(statement.query, environment)
         bound = self._take_bound(statement, environment)
         if not isinstance(bound, BoundQuery):
             bound = bind_query(statement.query, environment)
@@ -297,6 +305,22 @@ class EngineSession:
         del environment
         await self._on_writer(lambda: ddl.create_database(self._engine, statement.name.name, statement.if_not_exists))
         return self._done("CREATE_DATABASE")
+
+    async def _create_user(self, statement: CreateUser, environment: Environment) -> Result:
+        del environment
+        made = await self._on_writer(lambda: create_user(self._engine, statement))
+        return self._done("CREATE_USER", () if made else (f'user "{statement.name.name}" already exists, skipping',))
+
+    async def _alter_user(self, statement: AlterUser, environment: Environment) -> Result:
+        del environment
+        await self._on_writer(lambda: alter_user(self._engine, statement))
+        return self._done("UPDATE_USER")
+
+    async def _comment(self, statement: Comment, environment: Environment) -> Result:
+        del environment
+        path = self._variables.search_path
+        await self._on_writer(lambda: comment(self._engine, statement, self._database, path))
+        return self._done("COMMENT")
 
     async def _drop(self, statement: Drop, environment: Environment) -> Result:
         del environment
@@ -506,6 +530,9 @@ _HANDLERS: dict[type[Statement], _Handler] = {
     ),
     CreateSchema: EngineSession._create_schema,
     CreateDatabase: EngineSession._create_database,
+    CreateUser: EngineSession._create_user,
+    AlterUser: EngineSession._alter_user,
+    Comment: EngineSession._comment,
     Drop: EngineSession._drop,
     Alter: EngineSession._alter,
     Copy: EngineSession._copy_out,

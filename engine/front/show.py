@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 
-from engine.catalog.objects import CatalogObject, Connection, Function, Index, Relation, Secret, Sink, View
+from engine.catalog.indexes import index_shape
+from engine.catalog.objects import CatalogObject, ColumnInfo, Connection, Function, Index, Relation, Secret, Sink, View
 from engine.front.cursors import QueryCursor, SubscriptionCursor
 from engine.front.live import progress_text, state_names
 from engine.front.variables import Variables
@@ -57,9 +58,10 @@ def show(
         return _named(*_TITLES[statement.what]), _others(statement.what, engine, environment)
     kind = _KINDS.get(statement.what)
     if kind is not None:
-        schema = statement.name.name if statement.name is not None else (environment.catalog.path or ("public",))[0]
-        names = [o.name for o in engine.catalog.in_database(database) if o.kind == kind and o.schema == schema]
-        return _named("Name"), [(name,) for name in sorted(names) if _like(name, statement.like)]
+        schemas = (statement.name.name,) if statement.name is not None else environment.catalog.path or ("public",)
+        listed = [o for o in engine.catalog.in_database(database) if o.kind == kind and o.schema in schemas]
+        names = [(o.schema, o.name) for o in listed if _like(o.name, statement.like)]
+        return _named("Name"), [(f"{schema}.{name}",) for schema, name in sorted(names)]
     if statement.what == "schemas":
         return _named("Name"), [
             (name,) for name in sorted({*engine.catalog.databases[database], "pg_catalog", "rw_catalog", "information_schema"})
@@ -100,15 +102,21 @@ def _indexes(statement: Show, environment: Environment) -> tuple[tuple[Field, ..
     if statement.name is not None:
         table = catalog.must_find(statement.name, environment.database)
         found = [o for o in found if o.relation == table.id]
-    rows: Rows = [
-        (o.name, catalog.get(o.relation).name, ", ".join(o.columns), "", "") for o in found if _like(o.name, statement.like)
-    ]
+    rows: Rows = []
+    for index in found:
+        if _like(index.name, statement.like):
+            relation = catalog.relation(index.relation)
+            shape = index_shape(index, relation)
+            parts = (shape.keys, shape.include, shape.distributed_by)
+            rows.append((index.name, relation.name, *(", ".join(map(str, part)) for part in parts)))
     return _named("Name", "On", "Key", "Include", "Distributed By"), sorted(rows, key=lambda row: str(row[0]))
 
 
 def _others(what: str, engine: Engine, environment: Environment) -> Rows:
     if what == "users":
-        return [("root", "true", "true", "true", "true")]
+        users = environment.catalog.users.values()
+        rights = [(u.name, u.superuser, u.create_db, u.create_user, u.login) for u in users]
+        return [(name, *(str(right).lower() for right in others)) for name, *others in rights]
     if what == "cluster":
         return [("1", "127.0.0.1", "WORKER_TYPE_ALL", "RUNNING", str(engine.settings.threads))]
     if what == "processlist":
@@ -144,9 +152,11 @@ def _about(statement: Describe, environment: Environment) -> Rows:
         rows += [("primary key", key, None, None), ("distribution key", key, None, None)]
     for index in environment.catalog.in_database(environment.database):
         if isinstance(index, Index) and index.relation == found.id:
-            keys = ", ".join(f"{name} ASC" for name in index.columns)
-            rows.append((index.name, f"index({keys}) distributed by({', '.join(index.columns)})", None, None))
-    return [*rows, ("table description", found.name, None, None)]
+            shape = index_shape(index, environment.catalog.relation(found.id))
+            text = f"index({', '.join(map(str, shape.keys))})"
+            text += f" include({', '.join(shape.include)})" if shape.include else ""
+            rows.append((index.name, f"{text} distributed by({', '.join(shape.distributed_by)})", None, None))
+    return [*rows, ("table description", found.name, None, environment.catalog.comments.get((found.id, 0)))]
 
 
 def show_cursors(
@@ -179,8 +189,14 @@ def _columns(statement: Describe, engine: Engine, environment: Environment) -> t
         raise SqlError(
             f"`{found.name}` is a {found.kind}, it has no columns", position=statement.name.position, sqlstate="42809"
         )
-    shown = [c for c in found.columns if not c.name.startswith("_dropped_")]
-    return fields, [(c.name, c.type.sql, str(c.hidden).lower(), None) for c in shown]
+    comments = environment.catalog.comments
+    shown = [(i, c) for i, c in enumerate(found.columns, start=1) if not c.name.startswith("_dropped_")]
+    shown.sort(key=lambda item: item[1].hidden)
+    return fields, [(c.name, _type_text(c), str(c.hidden).lower(), comments.get((found.id, i))) for i, c in shown]
+
+
+def _type_text(column: ColumnInfo) -> str:
+    return "serial" if column.name == "_row_id" and column.hidden else column.type.sql
 
 
 def _named(*names: str) -> tuple[Field, ...]:

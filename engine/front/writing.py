@@ -23,9 +23,11 @@ from engine.sql.binder.expression import ExpressionBinder
 from engine.sql.binder.query import project
 from engine.sql.binder.scope import Environment, Scope, ScopeColumn, position_of
 from engine.sql.errors import SqlError, UndefinedColumn, UnsupportedQuery
-from engine.sql.expressions import Column, Expr, Literal, render, render_lenient
+from engine.sql.expressions import Call, Column, Expr, Literal, render, render_lenient
 from engine.sql.statements import ColumnDefinition, Copy, CreateTable, Delete, Insert, ObjectName, Update
 from engine.sql.types import UNKNOWN, VARCHAR
+
+_CONSTRUCTORS = ("row", "array", "map_from_key_values")
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,25 @@ def _bind_rows(query: exp.Expr, targets: Sequence[ColumnInfo], environment: Envi
         raise SqlError("INSERT has more expressions than target columns", position=position_of(query), sqlstate="42601")
     exprs: list[Expr] = []
     for index, (column, target) in enumerate(zip(node.columns, targets, strict=False)):
-        constant = node.exprs[index] if isinstance(node, Project) else None
-        if isinstance(constant, Literal) and constant.type == VARCHAR:
-            exprs.append(binder.coerce(Literal(UNKNOWN, constant.value), target.type))
+        written = node.exprs[index] if isinstance(node, Project) else None
+        if isinstance(written, Literal) and written.type == VARCHAR:
+            exprs.append(binder.coerce(Literal(UNKNOWN, written.value), target.type))
+        elif isinstance(written, Call) and written.name in _CONSTRUCTORS and written.type != target.type:
+            # Its constants take the types of the column; the query below computes it so.
+            inner = binder.assign(written, target.type, target.name, position_of(query))
+            node = _with_output(node, index, inner)
+            exprs.append(Column(target.type, index))
         else:
             exprs.append(binder.assign(Column(column.type, index), target.type, target.name, position_of(query)))
     exprs += [_default(target) for target in targets[len(node.columns) :]]
     return Project(tuple(OutputColumn(t.name, t.type) for t in targets), node, tuple(exprs))
+
+
+def _with_output(node: Node, index: int, expr: Expr) -> Node:
+    """The projection with another expression for one of its columns."""
+    assert isinstance(node, Project)
+    columns = tuple(OutputColumn(c.name, expr.type) if i == index else c for i, c in enumerate(node.columns))
+    return replace(node, columns=columns, exprs=tuple(expr if i == index else e for i, e in enumerate(node.exprs)))
 
 
 def _plain_values(query: exp.Expr) -> exp.Values | None:

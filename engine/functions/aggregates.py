@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal as OneOf
 
 from engine.functions import int256
 from engine.functions.casts import interval_parts
 from engine.functions.json import json_of
 from engine.functions.registry import FunctionTable
 from engine.sql.errors import UndefinedFunction
-from engine.sql.expressions import AggregateCall, Expr, expand_template, render_order
+from engine.sql.expressions import AggregateCall, Expr, Literal, expand_template, render_order
 from engine.sql.types import SqlType
 
-Maintenance = Literal["count", "sum", "avg", "extreme", "recompute"]
+Maintenance = OneOf["count", "sum", "avg", "extreme", "recompute"]
 """How a changed group is brought up to date.
 
 `count`, `sum`, `avg`: exact and invertible, a retraction is subtracted. `extreme`: min and max, merged while rows are only
@@ -108,8 +108,12 @@ def _declare() -> None:
     t.add("mode", "anyelement -> anyelement", "{mode({0})}")
     t.add("percentile_cont", "float8, float8 -> float8", "{quantile_cont({1}, {0})}")
     t.add("percentile_disc", "float8, anyelement -> anyelement", "{quantile_disc({1}, {0})}")
-    t.add("approx_percentile", "float8, float8 -> float8", "{approx_quantile({1}, CAST({0} AS FLOAT))}")
-    t.add("approx_percentile", "float8, float8, float8 -> float8", "{approx_quantile({2}, CAST({0} AS FLOAT))}")
+    sketched = "hr_sketch_quantile({list(@) FILTER (WHERE @ IS NOT NULL)}, {0}, #)"
+    t.add("approx_percentile", "float8, float8 -> float8", sketched.replace("@", "{1}").replace("#", "0.01::DOUBLE"))
+    t.add("approx_percentile", "float8, float8, float8 -> float8", sketched.replace("@", "{2}").replace("#", "{1}"))
+    # As aggregates they are `first_value` in an order of its own, see `engine.sql.binder.aggregates`; as window functions these.
+    t.add("arg_min", "anyelement, any -> anyelement", "{arg_min_null({0}, {1})}")
+    t.add("arg_max", "anyelement, any -> anyelement", "{arg_max_null({0}, {1})}")
 
 
 def _jsonb_agg(types: tuple[SqlType, ...]) -> str:
@@ -175,7 +179,9 @@ def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str], ov
     """
     args = [render_expr(arg) for arg in call.args]
     distinct = "DISTINCT " if call.distinct else ""
-    order = " ORDER BY " + ", ".join(render_order(key, render_expr) for key in call.order_by) if call.order_by else ""
+    # A constant orders nothing, and DuckDB would take a number for a position.
+    keys = [render_order(key, render_expr) for key in call.order_by if not isinstance(key.expr, Literal)]
+    order = f" ORDER BY {', '.join(keys)}" if keys else ""
     suffix = f" FILTER (WHERE {render_expr(call.filter)})" if call.filter is not None else ""
     suffix += f" OVER ({over})" if over else ""
     types = [arg.type for arg in call.args]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.functions.casts import cell_of
+from engine.functions.casts import cell_of, interval_parts
 from engine.functions.native import native
 from engine.functions.registry import FunctionTable
 from engine.sql.errors import TypeMismatch
@@ -64,6 +64,11 @@ def _size_of(types: Types) -> str:
 def _sum(types: Types) -> str:
     element = types[0].element
     assert element is not None
+    if element.name == "interval":
+        months, days, us = (f"list_sum(list_transform({{0}}, lambda x: {part}))" for part in interval_parts("x"))
+        return (
+            f"(to_months(CAST({months} AS INTEGER)) + to_days(CAST({days} AS INTEGER)) + to_microseconds(CAST({us} AS BIGINT)))"
+        )
     return "hr_numeric_sum_list({0})" if element.name == "numeric" else f"CAST(list_sum({{0}}) AS {element.duckdb})"
 
 

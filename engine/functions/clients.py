@@ -1,6 +1,6 @@
 """Functions that clients and tools call about privileges, visibility and descriptions, so that their queries run.
 
-There is one user, who owns everything and may do everything; nothing has a description. What needs the catalog is answered in
+Every user may do everything. What needs the catalog is answered in
 `engine.sql.binder.catalog_functions`.
 Source: PostgreSQL documentation, section 9.27 "System Information Functions".
 """
@@ -22,7 +22,7 @@ _OTHER_TYPES = {
 }
 _NO_TEXT = "CAST(NULL AS VARCHAR)"
 _NO_TEXTS = {
-    "obj_description": ("any", "any, varchar"), "shobj_description": ("any, varchar",), "col_description": ("any, any",),
+    "shobj_description": ("any, varchar",),
     "pg_get_partkeydef": ("any",), "pg_get_statisticsobjdef_columns": ("any",), "pg_get_statisticsobjdef": ("any",),
     "pg_get_serial_sequence": ("varchar, varchar",), "pg_get_ruledef": ("any", "any, bool"), "pg_get_triggerdef": ("any", "any, bool"),
     "inet_client_addr": ("",), "inet_server_addr": ("",),
@@ -52,7 +52,6 @@ def declare(t: FunctionTable) -> None:
     t.add("has_column_privilege", "any, any, any, varchar -> bool", "true")
     t.add("pg_has_role", "any, varchar -> bool", "true")
     t.add("pg_has_role", "any, any, varchar -> bool", "true")
-    t.add("pg_get_userbyid", "any -> varchar", "'root'")
     for name, signatures in _NO_TEXTS.items():
         for signature in signatures:
             t.add(name, f"{signature} -> varchar", _NO_TEXT)
@@ -67,7 +66,7 @@ def declare(t: FunctionTable) -> None:
     t.add("txid_current", "-> int8", "CAST(0 AS BIGINT)")
     t.add("pg_my_temp_schema", "-> int4", "0")
     t.add("inet_server_port", "-> int4", "CAST(NULL AS INTEGER)")
-    for what in ("total_relation", "relation", "table", "indexes", "database", "tablespace"):
+    for what in ("indexes", "database", "tablespace"):
         t.add(f"pg_{what}_size", "any -> int8", "CAST(0 AS BIGINT)")
 
 

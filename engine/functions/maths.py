@@ -120,6 +120,37 @@ def _acosd(x: float) -> float:
     return 90 - math.asin(x) / math.asin(0.5) * 30 if x <= 0.5 else math.acos(x) / math.acos(0.5) * 60
 
 
+@native("hr_sketch_quantile", "DOUBLE[]", "DOUBLE", "DOUBLE", returns="DOUBLE")
+def _sketch_quantile(values: list[float], fraction: float, error: float) -> float | None:
+    """The quantile that a sketch of relative `error` answers: the middle of the bucket that holds it.
+
+    A negative fraction counts from the other end.
+    Source: Masson et al., "DDSketch", PVLDB 12(12), 2019.
+    """
+    if not values:
+        return None
+    if not 0 < error < 1:
+        raise ValueFault("22023", f"relative_error must be between 0 and 1, not {error:g}")
+    rank = math.floor((fraction if fraction >= 0 else 1 + fraction) * (len(values) - 1))
+    value = sorted(values)[rank]
+    if not value or not math.isfinite(value):
+        return value
+    base = (1 + error) / (1 - error)
+    bucket = math.ceil(math.log(abs(value)) / math.log(base))
+    return math.copysign(2 * _whole_power(base, bucket) / (base + 1), value)
+
+
+def _whole_power(base: float, exponent: int) -> float:
+    """By repeated squaring, so that the last digit is the same everywhere."""
+    result, rest = 1.0, abs(exponent)
+    while rest:
+        if rest & 1:
+            result *= base
+        base *= base
+        rest >>= 1
+    return 1 / result if exponent < 0 else result
+
+
 def _round_even(x: float) -> float:
     return x if not math.isfinite(x) else math.copysign(float(round(x)), x)
 
@@ -128,7 +159,7 @@ for _name, _function in {
     "sqrt": _sqrt, "cbrt": _cbrt, "exp": math.exp, "ln": _log(math.log), "log10": _log(math.log10), "sin": math.sin,
     "cos": math.cos, "tan": math.tan, "cot": lambda x: 1 / math.tan(x) if x else math.inf, "asin": math.asin, "acos": math.acos,
     "atan": math.atan, "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh, "coth": lambda x: 1 / math.tanh(x) if x else math.inf,
-    "asinh": math.asinh, "acosh": math.acosh, "atanh": lambda x: math.copysign(math.inf, x) if abs(x) == 1 else math.atanh(x),
+    "asinh": math.asinh, "acosh": math.acosh, "atanh": lambda x: math.copysign(math.inf, x) if abs(x) == 1 else 0.5 * math.log1p(2 * x / (1 - x)),
     "sind": _sind, "cosd": _cosd, "tand": _tand, "cotd": _cotd, "asind": _asind, "acosd": _acosd,
     "atand": lambda x: math.atan(x) / math.atan(1) * 45, "degrees": math.degrees, "radians": math.radians,
     "round_even": _round_even,

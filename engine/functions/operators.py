@@ -9,6 +9,16 @@ from engine.functions.registry import FunctionTable
 
 _TYPES = {"int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "float4": "FLOAT", "float8": "DOUBLE"}
 _INTEGERS = ("int2", "int4", "int8")
+_BITS = {"int2": 16, "int4": 32, "int8": 64}
+_LEFT = "(CAST({0} AS HUGEINT) * (CAST(1 AS HUGEINT) << {1}))"
+
+
+def _shifted(number: str, shift: str) -> str:
+    """A shift by as many places as the type has bits, or by fewer than none, is refused; what falls off at the left is gone."""
+    bits = _BITS[number]
+    wrapped = f"(({shift} % {1 << bits} + {3 << (bits - 1)}) % {1 << bits} - {1 << (bits - 1)})" if shift == _LEFT else shift
+    refused = f"CAST(hr_fail('22003', 'numeric field overflow: a shift is by 0 to {bits - 1} bits') AS {_TYPES[number]})"
+    return f"(CASE WHEN {{1}} BETWEEN 0 AND {bits - 1} THEN CAST({wrapped} AS {_TYPES[number]}) WHEN {{0}} IS NOT NULL AND {{1}} IS NOT NULL THEN {refused} END)"
 
 
 def declare(t: FunctionTable) -> None:
@@ -38,8 +48,8 @@ def declare(t: FunctionTable) -> None:
         for sign, template in (("&", "({0} & {1})"), ("|", "({0} | {1})"), ("#", "xor({0}, {1})")):
             t.add(sign, f"{number}, {number} -> {number}", template)
         for count in ("int2", "int4"):
-            for sign in ("<<", ">>"):
-                t.add(sign, f"{number}, {count} -> {number}", f"CAST({{0}} {sign} {{1}} AS {_TYPES[number]})")
+            t.add("<<", f"{number}, {count} -> {number}", _shifted(number, _LEFT))
+            t.add(">>", f"{number}, {count} -> {number}", _shifted(number, "({0} >> {1})"))
         t.add("~", f"{number} -> {number}", "(~{0})")
     for sign in ("=", "<>", "<", "<=", ">", ">="):
         for type_ in (*_TYPES, "varchar", "bool", "bytea", "date", "time", "timestamp", "timestamptz", "interval"):

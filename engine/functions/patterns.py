@@ -36,6 +36,7 @@ def compile_pattern(pattern: str, flags: str = "") -> re.Pattern[str]:
         elif flag not in "cg":
             raise ValueFault("22023", f'invalid regular expression option: "{flag}"')
     text = re.sub(r"\[:(\w+):\]", lambda found: _CLASSES.get(found[1], found[0]), pattern)
+    text = re.sub(r"\(\?<(\w+)>", r"(?P<\1>", text)
     try:
         return re.compile(text, options)
     except re.error as error:
@@ -55,6 +56,13 @@ def _match(text: str, pattern: str, flags: str) -> list[str | None] | None:
     if found is None:
         return None
     return list(found.groups()) if found.re.groups else [found[0]]
+
+
+@native("hr_regexp_matches", "VARCHAR", "VARCHAR", "VARCHAR", returns="VARCHAR[][]")
+def _matches(text: str, pattern: str, flags: str) -> list[list[str | None]]:
+    """The captured groups of every match, as if the flag `g` always stood there; without groups the whole match."""
+    found = compile_pattern(pattern, flags).finditer(text)
+    return [list(one.groups()) if one.re.groups else [one[0]] for one in found]
 
 
 @native("hr_regexp_substr", "VARCHAR", "VARCHAR", returns="VARCHAR")

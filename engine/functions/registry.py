@@ -24,6 +24,8 @@ _POLYMORPHIC = {"any": _ANY, "anyelement": _ANYELEMENT, "anyarray": _ANYARRAY}
 _ANYTEXT = SqlType("anytext")
 _ANYSTRUCT = SqlType("anystruct")
 _POLYMORPHIC |= {"anytext": _ANYTEXT, "anystruct": _ANYSTRUCT}
+_PREFERRED = frozenset({"float8", "timestamptz", "interval"})
+"""Of several types of one category that fit, the one that is taken."""
 Template = str | Callable[[tuple[SqlType, ...]], str]
 """DuckDB SQL with one `{i}` an argument, or a function that writes it for the actual argument types."""
 
@@ -89,9 +91,9 @@ class FunctionTable:
             if resolved is None:
                 continue
             pairs = list(zip(types, resolved.args, strict=True))
-            # Most exact matches, then most preferred types (float8) where a cast is needed, then the nearest types.
+            # Most exact matches, then most preferred types where a cast is needed, then the nearest types.
             exact = sum(a == b for a, b in pairs)
-            preferred = sum(a != b and a != UNKNOWN and b.name == "float8" for a, b in pairs)
+            preferred = sum(a != b and a != UNKNOWN and b.name in _PREFERRED for a, b in pairs)
             # A text constant is read as an array only where nothing else fits.
             guessed = sum(a == UNKNOWN and b.name == "list" for a, b in pairs)
             cost = (guessed, -exact, -preferred, sum(_cast_cost(a, b) for a, b in pairs), order)
@@ -170,7 +172,7 @@ def _cast_cost(actual: SqlType, target: SqlType) -> int:
     if actual == target:
         return 0
     if actual == UNKNOWN:
-        return 1 if target == VARCHAR else 2
+        return 1 if target == VARCHAR else 2 if target.name in _PREFERRED else 3
     if actual.is_numeric and target.is_numeric:
         # PostgreSQL prefers float8 among floats, and the nearest wider integer otherwise.
         return 1 + target.rank - actual.rank

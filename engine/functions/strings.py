@@ -5,6 +5,7 @@ Source: RisingWave documentation, "String functions and operators"; PostgreSQL d
 
 from __future__ import annotations
 
+import hmac
 import re
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +23,16 @@ _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 @native("hr_initcap", "VARCHAR", returns="VARCHAR")
 def _initcap(text: str) -> str:
     return _WORD.sub(lambda found: found[0][0].upper() + found[0][1:].lower(), text)
+
+
+@native("hr_lower", "VARCHAR", returns="VARCHAR")
+def _lower(text: str) -> str:
+    return text.lower()
+
+
+@native("hr_upper", "VARCHAR", returns="VARCHAR")
+def _upper(text: str) -> str:
+    return text.upper()
 
 
 @native("hr_translate", "VARCHAR", "VARCHAR", "VARCHAR", returns="VARCHAR")
@@ -98,6 +109,12 @@ def _format(pattern: str, values: list[str | None]) -> str:
     return _FORMAT.sub(fill, pattern)
 
 
+@native("hr_secure_compare", "VARCHAR", "VARCHAR", returns="BOOLEAN")
+def _secure_compare(left: str, right: str) -> bool:
+    """Takes as long for texts that differ as for the same ones."""
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
 @native("hr_quote_ident", "VARCHAR", returns="VARCHAR")
 def _quote_ident(text: str) -> str:
     return text if _PLAIN_NAME.fullmatch(text) else '"' + text.replace('"', '""') + '"'
@@ -143,8 +160,14 @@ def declare(t: FunctionTable) -> None:
     t.add("||", "varchar, varchar -> varchar", "({0} || {1})")
     t.add("||", "varchar, anytext -> varchar", "({0} || {1})")
     t.add("||", "anytext, varchar -> varchar", "({0} || {1})")
-    for name in ("lower", "upper", "reverse"):
-        t.add(name, "varchar -> varchar", f"{name}({{0}})")
+    t.add("reverse", "varchar -> varchar", "reverse({0})")
+    for name in ("lower", "upper"):
+        # Beyond ASCII a letter may become two, which DuckDB does not know.
+        t.add(
+            name,
+            "varchar -> varchar",
+            f"(CASE WHEN strlen({{0}}) = length({{0}}) THEN {name}({{0}}) ELSE hr_{name}({{0}}) END)",
+        )
     for name in ("length", "char_length", "character_length"):
         t.add(name, "varchar -> int4", "CAST(length({0}) AS INTEGER)")
     t.add("octet_length", "varchar -> int4", "CAST(strlen({0}) AS INTEGER)")
@@ -159,6 +182,7 @@ def declare(t: FunctionTable) -> None:
         t.add(name, "varchar, varchar -> int4", "CAST(strpos({0}, {1}) AS INTEGER)")
     for name in ("starts_with", "^@"):
         t.add(name, "varchar, varchar -> bool", "starts_with({0}, {1})")
+    t.add("secure_compare", "varchar, varchar -> bool", "hr_secure_compare({0}, {1})")
     t.add("ends_with", "varchar, varchar -> bool", "ends_with({0}, {1})")
     t.add("concat", "anytext, anytext... -> varchar", "concat({*})")
     t.add("concat_ws", "varchar, anytext, anytext... -> varchar", "concat_ws({*})")

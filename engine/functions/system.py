@@ -43,6 +43,8 @@ def _type_name(types: tuple[SqlType, ...]) -> str:
 
 def declare(t: FunctionTable) -> None:
     t.add("pg_typeof", "any -> varchar", _type_name)
+    t.add("rw_recovery_status", "-> varchar", "'RUNNING'")
+    t.add("pg_stat_get_numscans", "any -> int8", "CAST(0 AS BIGINT)")
     t.add("version", "-> varchar", f"'{VERSION}'")
     for name in ("current_database", "current_catalog"):
         t.add(name, "-> varchar", "'dev'")
@@ -62,18 +64,16 @@ def declare(t: FunctionTable) -> None:
     t.add("format_type", "int8, int4 -> varchar", "hr_format_type({0})")
     t.add("pg_size_pretty", "int8 -> varchar", "hr_size_pretty(CAST({0} AS HUGEINT))")
     nothing = "CAST(NULL AS VARCHAR)"
-    for name in ("obj_description", "col_description", "shobj_description"):
-        t.add(name, "any -> varchar", nothing)
-        t.add(name, "any, any -> varchar", nothing)
+    t.add("shobj_description", "any -> varchar", nothing)
+    t.add("shobj_description", "any, any -> varchar", nothing)
     for name in (
         "pg_get_expr",
         "pg_get_constraintdef",
         "pg_get_partkeydef",
-        "pg_get_userbyid",
         "pg_get_serial_sequence",
         "pg_get_ruledef",
     ):
-        t.add(name, "any -> varchar", "'root'" if name == "pg_get_userbyid" else nothing)
+        t.add(name, "any -> varchar", nothing)
         t.add(name, "any, any -> varchar", nothing)
         t.add(name, "any, any, bool -> varchar", nothing)
     for name in ("pg_table_is_visible", "pg_type_is_visible", "pg_function_is_visible"):
@@ -90,5 +90,4 @@ def declare(t: FunctionTable) -> None:
     t.add("pg_has_role", "any, any -> bool", "true")
     t.add("pg_encoding_to_char", "int4 -> varchar", "'UTF8'")
     t.add("pg_char_to_encoding", "varchar -> int4", "6")
-    for name in ("pg_relation_size", "pg_table_size", "pg_total_relation_size", "pg_indexes_size"):
-        t.add(name, "any -> int8", "CAST(0 AS BIGINT)")
+    t.add("pg_indexes_size", "any -> int8", "CAST(0 AS BIGINT)")

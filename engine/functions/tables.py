@@ -6,15 +6,11 @@ A function whose rows have several columns gives a list of structs. Source: Risi
 
 from __future__ import annotations
 
-import re
-
 from engine.functions.registry import FunctionTable
-from engine.sql.errors import SqlError
-from engine.sql.expressions import Call, Expr, Literal
+from engine.sql.expressions import Call, Expr
 from engine.sql.types import JSONB, VARCHAR, SqlType, list_of, struct_of
 
 _TABLE = FunctionTable()
-_FLAGS = re.compile(r"[gic]*")
 
 
 def _numeric_series(rounded: str, step: str) -> str:
@@ -30,13 +26,17 @@ def _declare() -> None:
     for name, stop in (("generate_series", "generate_series"), ("range", "range")):
         for kind, type_ in (("int4", "INTEGER"), ("int8", "BIGINT")):
             t.add(name, f"{kind}, {kind} -> {kind}[]", f"CAST({stop}({{0}}, {{1}}) AS {type_}[])")
-            t.add(name, f"{kind}, {kind}, {kind} -> {kind}[]", f"CAST({stop}({{0}}, {{1}}, {{2}}) AS {type_}[])")
+            guarded = f"(CASE WHEN {{2}} = 0 THEN CAST([hr_fail('22023', 'step size cannot equal zero')] AS {type_}[]) ELSE CAST({stop}({{0}}, {{1}}, nullif({{2}}, 0)) AS {type_}[]) END)"
+            t.add(name, f"{kind}, {kind}, {kind} -> {kind}[]", guarded)
         for kind in ("timestamp", "timestamptz"):
             t.add(name, f"{kind}, {kind}, interval -> {kind}[]", f"{stop}({{0}}, {{1}}, {{2}})")
         rounded = "hr_numeric_floor" if name == "generate_series" else "hr_numeric_ceil"
         for count, step in ((2, "hr_numeric_from_int(CAST(1 AS HUGEINT))"), (3, "{2}")):
             t.add(name, f"{', '.join(['numeric'] * count)} -> numeric[]", _numeric_series(rounded, step))
     t.add("unnest", "anyarray -> anyarray", "{0}")
+    # The element is an array itself, which `set_call` says.
+    t.add("regexp_matches", "varchar, varchar -> varchar[]", "hr_regexp_matches({0}, {1}, '')")
+    t.add("regexp_matches", "varchar, varchar, varchar -> varchar[]", "hr_regexp_matches({0}, {1}, {2})")
     t.add("jsonb_array_elements", "jsonb -> jsonb[]", "json_extract({0}, '$[*]')")
     t.add("jsonb_array_elements_text", "jsonb -> varchar[]", "json_extract_string({0}, '$[*]')")
     t.add("jsonb_object_keys", "jsonb -> varchar[]", "list_sort(json_keys({0}))")
@@ -63,7 +63,7 @@ _WITH_FIELDS = {
 
 def is_set_function(name: str) -> bool:
     """Whether it gives rows."""
-    return name in _TABLE or name in _WITH_FIELDS or name == "regexp_matches"
+    return name in _TABLE or name in _WITH_FIELDS
 
 
 def resolve_set_function(name: str, types: list[SqlType], position: int | None) -> tuple[SqlType, ...]:
@@ -74,8 +74,6 @@ def resolve_set_function(name: str, types: list[SqlType], position: int | None) 
     """
     if name in _WITH_FIELDS and len(types) == 1:
         return (JSONB,)
-    if name == "regexp_matches" and len(types) in (2, 3):
-        return (VARCHAR,) * len(types)
     return _TABLE.resolve(name, types, position).args
 
 
@@ -84,9 +82,9 @@ def set_call(name: str, args: tuple[Expr, ...], position: int | None) -> Call:
     if name in _WITH_FIELDS:
         template, value = _WITH_FIELDS[name]
         return Call(list_of(struct_of(("key", VARCHAR), ("value", value))), name, args, template)
-    if name == "regexp_matches":
-        return _regexp_matches(args, position)
     found = _TABLE.resolve(name, [a.type for a in args], position)
+    if name == "regexp_matches":
+        return Call(list_of(found.returns), name, args, found.function.template)
     if name != "unnest":
         return Call(found.returns, name, args, found.function.template)
     template, element = "{0}", found.returns.element
@@ -94,26 +92,6 @@ def set_call(name: str, args: tuple[Expr, ...], position: int | None) -> Call:
         template, element = f"flatten({template})", element.element
     assert element is not None
     return Call(list_of(element), name, args, template)
-
-
-def _regexp_matches(args: tuple[Expr, ...], position: int | None) -> Call:
-    """The captured groups of every match, as if the flag `g` always stood there; without groups the whole match."""
-    flags = args[2] if len(args) == 3 else Literal(VARCHAR, "")
-    pattern = args[1]
-    if not isinstance(pattern, Literal) or not isinstance(flags, Literal) or pattern.value is None or flags.value is None:
-        raise SqlError("regexp_matches needs a constant pattern and flags", position=position, sqlstate="0A000")
-    text = str(flags.value)
-    if not _FLAGS.fullmatch(text):
-        raise SqlError(f"invalid regular expression option: `{text}`", position=position, sqlstate="2201B")
-    try:
-        groups = re.compile(str(pattern.value)).groups
-    except re.error as error:
-        raise SqlError(f"invalid regular expression: {error}", position=position, sqlstate="2201B") from error
-    options = ", 'i'" if "i" in text else ""
-    parts = [f"regexp_extract_all({{0}}, {{1}}, {n}{options})[i]" for n in (range(1, groups + 1) if groups else (0,))]
-    rows = f"len(regexp_extract_all({{0}}, {{1}}, 0{options}))"
-    template = f"list_transform(range(1, {rows} + 1), lambda i: [{', '.join(parts)}])"
-    return Call(list_of(list_of(VARCHAR)), f"regexp_matches {text}", args[:2], template)
 
 
 def signatures() -> dict[str, list[str]]:

@@ -269,7 +269,6 @@ def declare(t: FunctionTable) -> None:
     zone = "hr_from_zone(hr_date_trunc({0}, hr_at_zone(epoch_us({1}), {2})), {2})"
     t.add("date_trunc", "varchar, timestamptz, varchar -> timestamptz", f"make_timestamp({zone})")
     t.add("date_trunc", "varchar, interval -> interval", f"CAST(hr_date_trunc_interval({{0}}, {second_parts}) AS INTERVAL)")
-    t.add("date_trunc", "varchar, date -> timestamp", "make_timestamp(hr_date_trunc({0}, epoch_us(CAST({1} AS TIMESTAMP))))")
     part = "hr_numeric_float(hr_extract_timestamp({0}, hr_at_zone(epoch_us({1}), {2}), false))"
     t.add("date_part", "varchar, timestamptz, varchar -> float8", part)
     for type_ in ("timestamp", "timestamptz"):

@@ -359,8 +359,10 @@ def _change_columns(engine: Engine, relation: Input, step: Alteration, statement
     def write() -> None:
         if relation.kind == "table" and step.kind == "add":
             column = changed.columns[-1]
-            default = f" DEFAULT {render(column.default)}" if column.default is not None else ""
-            writer.execute(f"ALTER TABLE {relation.physical} ADD COLUMN c{step.position} {column.type.duckdb}{default}")
+            writer.execute(f"ALTER TABLE {relation.physical} ADD COLUMN c{step.position} {column.type.duckdb}")
+            if column.default is not None:
+                # Once for all rows; as a DEFAULT of the store's it could hold no lambda.
+                writer.execute(f"UPDATE {relation.physical} SET c{step.position} = (SELECT {render(column.default)})")
         elif relation.kind == "table" and step.kind == "drop":
             writer.execute(f"UPDATE {relation.physical} SET c{step.position} = NULL")
         writer.execute("UPDATE hr.catalog SET facts = ? WHERE id = ?", [new_facts, relation.id])

@@ -16,8 +16,10 @@ from engine.catalog.catalog import OWN_NAMES, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
+from engine.runtime.accounts import drop_user, recover_users
 from engine.runtime.backfill import Backfill
 from engine.runtime.builder import Built, Place, build
+from engine.runtime.comments import recover_comments
 from engine.runtime.delivery import Delivery
 from engine.runtime.engine import Engine
 from engine.runtime.epoch import Epoch
@@ -329,13 +331,16 @@ def recover(engine: Engine) -> None:
     from engine.runtime import building
 
     building.recover(engine)
+    recover_users(engine)
+    recover_comments(engine)
 
 
 def drop(engine: Engine, statement: Drop, database: str, path: tuple[str, ...] = ("public",)) -> bool:
     """Run DROP; False if there was nothing and IF EXISTS was said. Call it through `Engine.submit`."""
-    if statement.kind == "user":
-        return True  # CREATE USER is accepted and remembers nobody: whoever may connect is the owner of everything
     from engine.runtime import building
+
+    if statement.kind == "user":
+        return drop_user(engine, statement.name, if_exists=statement.if_exists)
 
     found = _find_to_drop(engine.catalog.seen_from(path), statement, database)
     if found is None:
@@ -369,6 +374,7 @@ def remove(engine: Engine, objects: list[CatalogObject]) -> None:
                 statements.append(f"DROP TABLE {gone.physical}")
             statements += [f"DELETE FROM hr.{table} WHERE relation = {gone.id}" for table in ("positions", "late")]
         statements.append(f"DELETE FROM hr.catalog WHERE id = {gone.id}")
+        statements.append(f"DELETE FROM hr.comments WHERE object = {gone.id}")
     for gone in objects:
         delivery = engine.deliveries.pop(gone.id, None)
         if delivery is not None:

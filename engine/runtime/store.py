@@ -7,6 +7,8 @@ Layout, all in schema `hr` (docs/reference/engine-storage.md):
 | `meta(name, value)` | format version, last epoch, next row id |
 | `catalog(...)` | one row an object: its SQL text and the facts that cannot be derived |
 | `databases(name, schema)` | databases and their schemas |
+| `users(...)` | users besides `root` |
+| `comments(object, position, text)` | comments on relations (position 0) and their columns (from 1) |
 | `positions(relation, partition, position, moment)` | by source and partition: next record to read, watermark |
 | `jobs(...)` | views that are being built: what `catalog` will hold, and how far they are |
 | `late(relation, partition, offset)` | records that were late by the other partitions' time |
@@ -49,6 +51,10 @@ CREATE TABLE IF NOT EXISTS hr.jobs (
     id BIGINT, database VARCHAR, schema VARCHAR, name VARCHAR, sql VARCHAR, background BOOLEAN, progress VARCHAR, facts VARCHAR
 );
 CREATE TABLE IF NOT EXISTS hr.databases (name VARCHAR, schema VARCHAR);
+CREATE TABLE IF NOT EXISTS hr.users (
+    id BIGINT, name VARCHAR, superuser BOOLEAN, create_db BOOLEAN, create_user BOOLEAN, login BOOLEAN
+);
+CREATE TABLE IF NOT EXISTS hr.comments (object BIGINT, position INTEGER, text VARCHAR);
 CREATE TABLE IF NOT EXISTS hr.late (relation BIGINT, partition INTEGER, "offset" BIGINT);
 CREATE TABLE IF NOT EXISTS hr.positions (
     relation BIGINT, partition INTEGER, position BIGINT, moment TIMESTAMP, PRIMARY KEY (relation, partition)

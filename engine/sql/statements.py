@@ -395,7 +395,34 @@ class Copy(Statement):
 
 
 @dataclass(frozen=True)
+class CreateUser(Statement):
+    """`rights` are `superuser`, `createdb`, `createuser` and `login`; a password is read over: the server's settings hold those."""
+
+    name: ObjectName
+    rights: Mapping[str, bool] = field(default_factory=dict)
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
+class AlterUser(Statement):
+    """Other rights, or another name."""
+
+    name: ObjectName
+    rights: Mapping[str, bool] = field(default_factory=dict)
+    new_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Comment(Statement):
+    """COMMENT ON TABLE name, or on a column of it; no comment removes the old one."""
+
+    name: ObjectName
+    column: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
 class Utility(Statement):
-    """Accepted and without effect here: DISCARD, DEALLOCATE, GRANT, REVOKE, COMMENT, CREATE USER ..."""
+    """Accepted and without effect here: DISCARD, DEALLOCATE, GRANT, REVOKE ..."""
 
     what: str

@@ -14,9 +14,22 @@ from engine.sql.parser.calls import FunctionCall
 from engine.sql.types import FLOAT8
 
 if TYPE_CHECKING:
+    from sqlglot import exp
+
     from engine.sql.binder.expression import ExpressionBinder
 
 _ORDERED_SET = ("mode", "percentile_cont", "percentile_disc", "approx_percentile")
+
+
+def extreme_argument(
+    name: str, args: list[Expr], order: tuple[OrderKey, ...], condition: Expr | None, binder: ExpressionBinder, node: exp.Expr
+) -> tuple[list[Expr], tuple[OrderKey, ...], Expr]:
+    """`arg_min(value, key)` is the first value in the order of the key, of the rows that have one."""
+    value, key = (binder.known(arg) for arg in args)
+    known = binder.call("not", [binder.call("is null", [key], node)], node)
+    if condition is not None:
+        known = binder.call("and", [condition, known], node)
+    return [value], (OrderKey(key, name == "arg_max", nulls_first=False), *order), known
 
 
 def ordered_set_arguments(

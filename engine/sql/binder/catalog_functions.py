@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from engine.catalog.catalog import SYSTEM_SCHEMAS
-from engine.catalog.objects import Function, Index, Input, MaterializedView, View
+from engine.catalog.indexes import index_keys
+from engine.catalog.objects import Function, Index, Input, MaterializedView, Relation, View
 from engine.catalog.pg_catalog import schema_oid
 from engine.catalog.text import quote_name
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import SqlError, UndefinedFunction, UndefinedObject, UndefinedTable
 from engine.sql.expressions import Call, Case, Cast, Expr, Literal, Parameter
 from engine.sql.statements import ObjectName
-from engine.sql.types import BOOL, INT4, SCALARS, VARCHAR, list_of
+from engine.sql.types import BOOL, INT4, INT8, SCALARS, UNKNOWN, VARCHAR, list_of
 
 _KEY_INDEX = 1_000_000_000
 _KEY_CONSTRAINT = 1_500_000_000
@@ -205,6 +206,56 @@ def _constant(args: Sequence[Expr], index: int, function: str) -> str:
     return value.value
 
 
+def _described(args: Sequence[Expr], environment: Environment) -> Expr:
+    """`col_description(relation, column)` and, of the relation itself, `obj_description(relation[, catalog])`."""
+    comments = environment.catalog.comments
+    column = args[1].value if len(args) > 1 and isinstance(args[1], Literal) and isinstance(args[1].value, int) else None
+    if column is None and len(args) > 1 and args[1].type.is_numeric:
+        numbers = sorted({number for number, _ in comments})
+        by_column = {n: _by_id(args[1], {c: text for (o, c), text in comments.items() if o == n}) for n in numbers}
+        branches = tuple((_equals(args[0], n), by_column[n]) for n in numbers)
+        return Case(VARCHAR, branches, Literal(VARCHAR, None)) if branches else Literal(VARCHAR, None)
+    return _by_id(args[0], {number: text for (number, c), text in comments.items() if c == (column or 0)})
+
+
+def _equals(value: Expr, number: int) -> Expr:
+    left = value if value.type.is_numeric else Cast(INT4, value)
+    return Call(BOOL, "=", (left, Literal(INT4, number)), "({0} = {1})")
+
+
+def _user_name(args: Sequence[Expr], environment: Environment) -> Expr:
+    return _by_id(args[0], {user.id: user.name for user in environment.catalog.users.values()})
+
+
+def _column_of_index(args: Sequence[Expr], environment: Environment) -> Expr:
+    """`pg_index_column_has_property(index, column, 'asc')`."""
+    if len(args) != 3:
+        raise UndefinedFunction("pg_index_column_has_property takes an index, a column's number and a property")
+    number, property_ = args[0], _constant(args, 2, "pg_index_column_has_property").lower()
+    column = args[1].value if isinstance(args[1], Literal) else None
+    answers: dict[int, bool] = {}
+    for found in environment.catalog.in_database(environment.database):
+        keys = index_keys(found) if isinstance(found, Index) else ()
+        if isinstance(column, int) and 1 <= column <= len(keys) and property_ in keys[column - 1].properties:
+            answers[found.id] = keys[column - 1].properties[property_]
+    branches = tuple((_equals(number, n), Literal(BOOL, answer)) for n, answer in answers.items())
+    return Case(BOOL, branches, Literal(BOOL, None)) if branches else Literal(BOOL, None)
+
+
+def _stored_size(args: Sequence[Expr], environment: Environment) -> Expr:
+    """Bytes of the relation's rows as text; 0 where it stores none, or where only its number is known while reading."""
+    given = args[0].arg if isinstance(args[0], Cast) else args[0]
+    found = None
+    if isinstance(given, Literal) and isinstance(given.value, str):
+        found = environment.catalog.must_find(_object_name(given.value), environment.database)
+    elif isinstance(given, Literal) and isinstance(given.value, int):
+        found = environment.catalog.objects.get(given.value)
+    if not isinstance(found, Relation) or found.kind not in ("table", "materialized view"):
+        return Literal(INT8, 0)
+    size = f"(SELECT CAST(coalesce(sum(strlen(CAST(t AS VARCHAR))), 0) AS BIGINT) FROM {found.physical} AS t)"
+    return Call(INT8, "pg_relation_size", (), size)
+
+
 _TEXTS: Mapping[str, Callable[[Environment], dict[int, str]]] = {
     "pg_get_viewdef": _view_texts,
     "pg_get_indexdef": _index_texts,
@@ -214,11 +265,19 @@ _TEXTS: Mapping[str, Callable[[Environment], dict[int, str]]] = {
     "pg_get_function_result": lambda environment: {f.id: f.returns.sql for f in _functions(environment)},
     "pg_get_functiondef": lambda environment: {f.id: f.sql for f in _functions(environment)},
 }
-_SPECIAL: Mapping[str, Callable[[Sequence[Expr], Environment], Expr]] = {
+_SPECIAL: Mapping[str, Callable[[Sequence[Expr], Environment], Expr | None]] = {
+    "pg_typeof": lambda args, _environment: Literal(VARCHAR, "unknown") if args[0].type == UNKNOWN else None,
     "pg_get_expr": lambda args, _environment: args[0],  # the catalogs hold the text itself
     "pg_table_is_visible": _is_visible,
     "to_regclass": _to_regclass,
     "regclass": _regclass,
     "current_schemas": _current_schemas,
+    "pg_relation_size": _stored_size,
+    "pg_table_size": _stored_size,
+    "pg_total_relation_size": _stored_size,
+    "col_description": _described,
+    "obj_description": _described,
+    "pg_get_userbyid": _user_name,
+    "pg_index_column_has_property": _column_of_index,
     "current_setting": _current_setting,
 }

@@ -16,7 +16,7 @@ from engine.functions.casts import can_cast, can_cast_implicitly, common_type
 from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
-from engine.sql.binder.aggregates import ordered_set_arguments
+from engine.sql.binder.aggregates import extreme_argument, ordered_set_arguments
 from engine.sql.binder.catalog_functions import catalog_call, special_cast
 from engine.sql.binder.frames import bind_frame
 from engine.sql.binder.grouping import group_key
@@ -70,6 +70,7 @@ _BINARY: dict[type[exp.Expr], str] = {
     exp.RegexpLike: "~", exp.RegexpILike: "~*", exp.SimilarTo: "similar to",
 }  # fmt: skip
 
+_COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "is distinct from", "is not distinct from")
 _ENCODINGS = ("hex", "base64", "escape")
 
 
@@ -225,7 +226,7 @@ class ExpressionBinder:
 
     def _whole_row(self, node: exp.Column) -> Expr | None:
         """`t` in `SELECT t FROM t`: all columns of the table as one row."""
-        columns = [c for c in self._scope.columns if c.table == node.name]
+        columns = [c for c in self._scope.columns if c.table == node.name and not c.hidden]
         if node.table or not columns:
             return None
         fields = tuple((c.name, c.type) for c in columns)
@@ -528,14 +529,19 @@ class ExpressionBinder:
             # No fraction, no percentile; still an aggregate of its query.
             type_ = FLOAT8 if call.name == "percentile_cont" else bound[-1].type
             return AggregateCall(type_, "max", (Literal(type_, None),))
-        resolved = resolve_aggregate(call.name, [arg.type for arg in bound], call.position)
-        cast_args = tuple(self.coerce(a, t) for a, t in zip(bound, resolved.args, strict=True))
-        distinct = call.distinct and resolved.name not in ("min", "max", "bool_and", "bool_or")
         condition = (
             ExpressionBinder(self._env, self._scope, "FILTER").bind_boolean(call.where, "FILTER")
             if call.where is not None
             else None
         )
+        name = call.name
+        if name in ("arg_min", "arg_max"):
+            resolve_aggregate(name, [arg.type for arg in bound], call.position)
+            bound, order, condition = extreme_argument(name, bound, order, condition, inner, node)
+            name = "first_value"
+        resolved = resolve_aggregate(name, [arg.type for arg in bound], call.position)
+        cast_args = tuple(self.coerce(a, t) for a, t in zip(bound, resolved.args, strict=True))
+        distinct = call.distinct and resolved.name not in ("min", "max", "bool_and", "bool_or")
         return AggregateCall(resolved.returns, resolved.name, cast_args, distinct, condition, order)
 
     def _user_function(self, candidates: list[Function], call: FunctionCall, node: exp.Expr) -> Expr:
@@ -569,6 +575,9 @@ class ExpressionBinder:
         special = catalog_call(name, args, self._env) or map_call(self, name, args, node)
         if special is not None:
             return special
+        if name in _COMPARISONS and [a.type.name for a in args] == ["struct", "struct"] and args[0].type != args[1].type:
+            first = self._retyped(args[0], args[1].type)
+            args = [first, self._retyped(args[1], first.type)]
         if name == "array_cat" and {a.type.element is None for a in args} == {True, False}:
             args = self._untyped_as_array(args)
         if self._env.zone != "UTC":

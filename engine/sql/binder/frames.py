@@ -13,7 +13,8 @@ from sqlglot import exp
 from engine.sql.binder.scope import position_of
 from engine.sql.errors import SqlError, UnsupportedQuery
 from engine.sql.expressions import Expr, Literal, OrderKey, render
-from engine.sql.types import INTERVAL
+from engine.sql.intervals import parse_interval
+from engine.sql.types import INT8, INTERVAL, UNKNOWN
 
 Bind = Callable[[exp.Expr], Expr]
 _TIMES = ("timestamp", "timestamptz", "date", "time")
@@ -100,6 +101,8 @@ def _gap(spec: exp.Expr, order: Sequence[OrderKey], bind: Bind) -> Expr:
 def _constant(value: exp.Expr, key: OrderKey, bind: Bind, what: str) -> Expr:
     bound = bind(value)
     name = key.expr.type.name
+    if isinstance(bound, Literal) and bound.type == UNKNOWN and bound.value is not None:
+        bound = _typed(str(bound.value), name, position_of(value)) or bound
     fits = (name in _TIMES and bound.type == INTERVAL) or (name in _INTEGERS and bound.type.name in _INTEGERS)
     if not fits:
         raise UnsupportedQuery(
@@ -112,3 +115,10 @@ def _constant(value: exp.Expr, key: OrderKey, bind: Bind, what: str) -> Expr:
     if isinstance(bound.value, int) and bound.value < 0:
         raise SqlError("a frame offset must not be negative", position=position_of(value), sqlstate="22013")
     return bound
+
+
+def _typed(text: str, key: str, position: int | None) -> Literal | None:
+    """An offset without a type, in the type that its ORDER BY key asks for; None where the text is none."""
+    if key in _TIMES:
+        return Literal(INTERVAL, parse_interval(text, None, position))
+    return Literal(INT8, int(text)) if key in _INTEGERS and text.strip().isdigit() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -17,7 +18,7 @@ from engine.sql.errors import InvalidDefinition, SqlError, TypeMismatch, Undefin
 from engine.sql.expressions import Column, Expr, Literal
 from engine.sql.intervals import Interval
 from engine.sql.statements import ObjectName
-from engine.sql.types import INT2, INT4, INT8, TIMESTAMP, TIMESTAMPTZ
+from engine.sql.types import INT2, INT4, INT8, SERIAL, TIMESTAMP, TIMESTAMPTZ
 
 BindNode = Callable[[exp.Expr, Environment], Node]
 
@@ -105,7 +106,9 @@ class _FromBinder:
             raise UndefinedTable(
                 f"`{found.name}` is a {found.kind}, one cannot select from it", position=name.position, sqlstate="42809"
             )
-        return _aliased(self._scan(found), item, default=found.name)
+        node, scope = _aliased(self._scan(found), item, default=found.name)
+        row_id = shown_row_id(found)
+        return node, Scope(tuple(replace(c, hidden=c.hidden or c.index == row_id) for c in scope.columns))
 
     def _scan(self, found: Relation) -> Node:
         """All columns that the relation shows; a view that was created before some of them sees those it knew."""
@@ -201,7 +204,7 @@ class _FromBinder:
         scope = left_scope.beside(right_scope)
         using = [c.name for c in join.args.get("using") or []]
         if str(join.args.get("method") or "").upper() == "NATURAL":
-            using = [c.name for c in left_scope.columns if not c.merged and right_scope.has(c.name)]
+            using = [c.name for c in left_scope.columns if not (c.merged or c.hidden) and right_scope.has(c.name)]
         condition: Expr | None = None
         binder = ExpressionBinder(self._env, scope, "JOIN conditions")
         pairs = [(left_scope.find(n, None, position_of(join)), right_scope.find(n, None, position_of(join))) for n in using]
@@ -247,6 +250,26 @@ class _FromBinder:
             )
 
 
+def shown_row_id(relation: Relation) -> int | None:
+    """The position of the row id among the columns of a table that shows it, see `with_row_ids`."""
+    if not isinstance(relation, Input) or relation.primary_key or len(relation.key) != 1:
+        return None
+    names = [i for i, c in enumerate(relation.columns) if not c.hidden]
+    return names.index(relation.key[0]) if relation.key[0] in names else None
+
+
+def with_row_ids(query: exp.Expr, environment: Environment) -> Environment:
+    """The environment of a query that names `_row_id`: tables without a primary key have that column, though not in `*`."""
+    if not any(column.name == "_row_id" for column in query.find_all(exp.Column)):
+        return environment
+    shown = []
+    for found in environment.catalog.in_database(environment.database):
+        if isinstance(found, Input) and found.kind == "table" and not found.primary_key and not found.has_connector:
+            columns = (replace(c, hidden=False, type=SERIAL) if i in found.key else c for i, c in enumerate(found.columns))
+            shown.append(replace(found, columns=tuple(columns)))
+    return replace(environment, catalog=environment.catalog.with_objects(shown))
+
+
 def _query_of(view: View) -> exp.Expr:
     """The query of a stored `CREATE VIEW`."""
     from engine.sql.parser import parse
@@ -285,7 +308,7 @@ def _merged(
         merged.append(ScopeColumn(None, name, value.type, len(node.columns) + len(added)))
         added.append(value)
     gone = {left.index for left, _ in pairs} | {right.index + by for _, right in pairs}
-    others = (ScopeColumn(c.table, c.name, c.type, c.index, c.merged or c.index in gone) for c in scope.columns)
+    others = (replace(c, merged=c.merged or c.index in gone) for c in scope.columns)
     result: Node = node
     if added:
         columns = (*node.columns, *(OutputColumn("?using?", e.type) for e in added))

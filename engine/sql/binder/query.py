@@ -382,7 +382,9 @@ class _SelectBinder:
         if not self._scope.columns:
             raise SqlError("SELECT * with no tables specified is not valid", position=position_of(star), sqlstate="42601")
         excluded = {e.name for e in star.args.get("except_") or star.args.get("except") or []}
-        return [(c.name, Column(c.type, c.index)) for c in self._scope.columns if not c.merged and c.name not in excluded]
+        return [
+            (c.name, Column(c.type, c.index)) for c in self._scope.columns if not (c.merged or c.hidden or c.name in excluded)
+        ]
 
     def _groups(self, outputs: list[tuple[str, Expr]]) -> list[Keys] | None:
         group = self._select.args.get("group")

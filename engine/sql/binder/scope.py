@@ -18,13 +18,19 @@ from engine.sql.types import SqlType
 
 @dataclass(frozen=True)
 class ScopeColumn:
-    """A column that an expression may name; `merged` is the other side of a USING join, found only when qualified."""
+    """A column that an expression may name.
+
+    Attributes:
+        merged: the other side of a USING join, found only when qualified.
+        hidden: found by its name, no part of `*`.
+    """
 
     table: str | None
     name: str
     type: SqlType
     index: int
     merged: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Scope:
         return any(c.name == name for c in self.columns)
 
     def of_table(self, table: str, position: int | None) -> list[ScopeColumn]:
-        found = [c for c in self.columns if c.table == table]
+        found = [c for c in self.columns if c.table == table and not c.hidden]
         if not found:
             raise UndefinedTable(f"missing FROM-clause entry for table `{table}`", position=position)
         return found
@@ -77,7 +83,7 @@ class Scope:
     def beside(self, other: Scope) -> Scope:
         """Both scopes, the other's columns shifted behind mine."""
         by = self.width
-        moved = tuple(ScopeColumn(c.table, c.name, c.type, c.index + by, c.merged) for c in other.columns)
+        moved = tuple(replace(c, index=c.index + by) for c in other.columns)
         return Scope(self.columns + moved)
 
 

@@ -13,7 +13,7 @@ from engine.sql.parser import clauses, queries
 from engine.sql.parser.create import skip_rest
 from engine.sql.parser.expressions import expression
 from engine.sql.parser.stream import TokenStream
-from engine.sql.statements import Alter, Copy, Delete, Drop, DropKind, Insert, ObjectName, Statement, Update, Utility
+from engine.sql.statements import Alter, AlterUser, Copy, Delete, Drop, DropKind, Insert, ObjectName, Statement, Update, Utility
 from engine.sql.types import SqlType
 
 _KINDS: Final[dict[str, DropKind]] = {
@@ -74,8 +74,9 @@ def alter(stream: TokenStream) -> Statement:
     if kind == "secret" and stream.at_any("with", "as"):
         return _secret_value(stream, statement)
     if kind == "user":
-        skip_rest(stream)
-        return Utility(text="", what="alter user")
+        if stream.accept("rename", "to"):
+            return AlterUser(text="", name=statement.name, new_name=stream.name())
+        return AlterUser(text="", name=statement.name, rights=clauses.user_rights(stream))
     for words, read in _ACTIONS.items():
         if stream.accept(*words.split()):
             return read(stream, statement)

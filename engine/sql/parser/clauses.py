@@ -245,3 +245,25 @@ def _backfill_order(stream: TokenStream) -> str:
             stream.object_name()
         stream.expect_symbol(")")
     return stream.slice(first)
+
+
+_RIGHTS: Final = ("superuser", "createdb", "createuser", "login")
+
+
+def user_rights(stream: TokenStream) -> dict[str, bool]:
+    """`[WITH] SUPERUSER NOCREATEDB ... [[ENCRYPTED] PASSWORD 'x' | NULL] [OAUTH (...)]`."""
+    stream.accept("with")
+    rights: dict[str, bool] = {}
+    while not stream.at_end and not stream.at_symbol(";"):
+        word = stream.current.value
+        if stream.accept("encrypted", "password") or stream.accept("password"):
+            if not stream.accept("null"):
+                stream.string()
+        elif stream.accept("oauth"):
+            options(stream)
+        elif stream.current.kind == "word" and word.removeprefix("no") in _RIGHTS:
+            stream.advance()
+            rights[word.removeprefix("no")] = not word.startswith("no")
+        else:
+            raise stream.error()
+    return rights

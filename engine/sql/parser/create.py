@@ -22,10 +22,10 @@ from engine.sql.statements import (
     CreateSource,
     CreateSubscription,
     CreateTable,
+    CreateUser,
     CreateView,
     ObjectName,
     Statement,
-    Utility,
 )
 
 OnConflict = Literal["overwrite", "ignore", "do update if not null"]
@@ -332,9 +332,9 @@ def _connection(stream: TokenStream) -> Statement:
 
 
 def _user(stream: TokenStream) -> Statement:
-    stream.name()
-    skip_rest(stream)
-    return Utility(text="", what="create user")
+    if_not_exists = clauses.if_not_exists(stream)
+    name = stream.object_name()
+    return CreateUser(text="", name=name, rights=clauses.user_rights(stream), if_not_exists=if_not_exists)
 
 
 def skip_rest(stream: TokenStream) -> None:

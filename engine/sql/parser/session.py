@@ -10,11 +10,13 @@ from engine.sql.parser.stream import TokenStream
 from engine.sql.statements import (
     CancelJobs,
     CloseCursor,
+    Comment,
     DeclareCursor,
     DeclareSubscriptionCursor,
     Describe,
     Fetch,
     Kill,
+    ObjectName,
     SetVariable,
     Show,
     ShowCreate,
@@ -75,6 +77,28 @@ def explain_options(stream: TokenStream) -> dict[str, str]:
     return found
 
 
+def comment(stream: TokenStream) -> Statement:
+    """`COMMENT ON TABLE t | COLUMN t.c IS 'text' | NULL`."""
+    stream.expect("on")
+    column = None
+    if stream.accept("column"):
+        first = stream.current
+        parts = [stream.label()]
+        while stream.accept_symbol("."):
+            parts.append(stream.label())
+        if len(parts) < 2:
+            raise stream.error(first)
+        column = parts.pop().name
+        names = [None, None, *(part.name for part in parts)][-3:]
+        name = ObjectName(parts[-1].name, names[1], names[0], first.position)
+    else:
+        change.object_kind(stream)
+        name = stream.object_name()
+    stream.expect("is")
+    text = None if stream.accept("null") else stream.string()
+    return Comment(text="", name=name, column=column, comment=text)
+
+
 # SET
 
 
@@ -86,6 +110,8 @@ def set_variable(stream: TokenStream) -> Statement:
     if not local and stream.at("session") and not stream.at_symbol("=", 1) and stream.peek().value != "to":
         stream.advance()
     if stream.accept("time", "zone"):
+        if not stream.accept("to"):
+            stream.accept_symbol("=")
         return SetVariable(text="", name="timezone", value=_zone(stream), local=local)
     name = _show_word(stream)
     if not stream.accept("to"):

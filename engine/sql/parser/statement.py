@@ -140,7 +140,7 @@ _READERS: Final[dict[str, Callable[[TokenStream], Statement]]] = {
     "begin": session.begin,
     "cancel": session.cancel_jobs,
     "close": session.close,
-    "comment": _utility("comment"),
+    "comment": session.comment,
     "commit": lambda stream: session.end(stream, "commit"),
     "copy": change.copy,
     "create": create.create,

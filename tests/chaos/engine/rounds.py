@@ -234,7 +234,7 @@ class Matrix:
     def _compare_after_restart(self, connection: Connection) -> None:
         """What must hold at once: acknowledged changes are there, and a view that passed by is there wholly or not at all."""
         found = checks.reconcile(self.world, connection)
-        stored = {str(row[0]) for row in query(connection, "SHOW MATERIALIZED VIEWS")}
+        stored = {str(row[0]).removeprefix("public.") for row in query(connection, "SHOW MATERIALIZED VIEWS")}
         for name, there in self.world.passing.items():
             if name == self.unsure:
                 self.world.passing[name] = name in stored

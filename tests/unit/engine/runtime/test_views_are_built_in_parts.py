@@ -155,7 +155,7 @@ def test_dropping_what_it_reads_with_cascade_ends_the_job(tmp_path: Path) -> Non
         assert session.rows("SHOW JOBS")
         session.run("DROP TABLE u CASCADE; WAIT")
         assert session.rows("SHOW JOBS") == []
-        assert [name for (name,) in session.rows("SHOW MATERIALIZED VIEWS")] == ["counts"]
+        assert [name for (name,) in session.rows("SHOW MATERIALIZED VIEWS")] == ["public.counts"]
 
 
 def test_a_view_that_cannot_be_computed_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
