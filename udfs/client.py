@@ -19,6 +19,8 @@ from core.clock import Clock, SystemClock
 from core.errors import HeadraceError
 
 _AGAIN_SECONDS = 0.05
+# gRPC waits up to two minutes before it looks again for a server that was away.
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 
 class UdfClient:
@@ -37,7 +39,7 @@ class UdfClient:
         location = url.replace("http://", "grpc://", 1).rstrip("/")
         self._patience_seconds = patience_seconds
         self._clock = clock or SystemClock()
-        self._client = flight.FlightClient(location)
+        self._client = flight.FlightClient(location, generic_options=_RECONNECT)
         self._options = flight.FlightCallOptions(timeout=timeout_seconds)
 
     def call(self, function: str, batch: pa.RecordBatch) -> pa.Array:

@@ -25,6 +25,8 @@ from engine.sql.types import SqlType
 
 _SCHEMES = {"http": "grpc+tcp", "grpc": "grpc+tcp", "grpc+tcp": "grpc+tcp", "https": "grpc+tls", "grpc+tls": "grpc+tls"}
 _PING_SECONDS = 2.0
+# gRPC waits up to two minutes before it looks again for a server that was away; rows wait as long.
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 
 class UdfFailed(SqlError):
@@ -153,7 +155,7 @@ class UdfClient:
     def _connected(self) -> flight.FlightClient:
         with self._lock:
             if self._client is None:
-                self._client = flight.FlightClient(self._location)
+                self._client = flight.FlightClient(self._location, generic_options=_RECONNECT)
             return self._client
 
     def _options(self) -> flight.FlightCallOptions:
