@@ -315,22 +315,23 @@ def watch(
     from headrace.latencies import udf_latencies
     from learning.routing import loop
 
-    stop = threading.Event()
-    with _connected(context, data_dir) as (connection, settings):
-        latencies = udf_latencies(settings.udf_url)
-        if once:
+    settings = load_settings(context, data_dir=data_dir).settings
+    latencies = udf_latencies(settings.udf_url)
+    if once:
+        with _connection(settings) as connection:
             outcomes = loop.look(connection, SystemClock(), latencies)
-            print_rows([_outcome(each) for each in outcomes], as_json=as_json)
-            return
-        signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-        loop.watch(
-            connection,
-            SystemClock(),
-            latencies,
-            every=timedelta(seconds=every),
-            stop=stop,
-            tell=lambda outcome: print_rows([_outcome(outcome)], as_json=as_json),
-        )
+        print_rows([_outcome(each) for each in outcomes], as_json=as_json)
+        return
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    loop.watch(
+        lambda: _connection(settings),
+        SystemClock(),
+        latencies,
+        every=timedelta(seconds=every),
+        stop=stop,
+        tell=lambda outcome: print_rows([_outcome(outcome)], as_json=as_json),
+    )
 
 
 # -- below: called by the above
@@ -349,14 +350,20 @@ def _outcome(outcome: Outcome) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _connected(context: typer.Context, data_dir: Path | None) -> Iterator[tuple[Connection, Settings]]:
+    settings = load_settings(context, data_dir=data_dir).settings
+    with _connection(settings) as connection:
+        yield connection, settings
+
+
+@contextlib.contextmanager
+def _connection(settings: Settings) -> Iterator[Connection]:
     import psycopg
 
     from pipelines.deployer import connected
 
-    settings = load_settings(context, data_dir=data_dir).settings
     try:
         with connected(settings.database_url) as connection:
-            yield connection, settings
+            yield connection
     except HeadraceError as error:
         if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
             raise NotFoundError(

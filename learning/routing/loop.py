@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -53,7 +54,7 @@ def look(connection: Connection, clock: Clock, latencies: Latencies = dict) -> l
 
 
 def watch(
-    connection: Connection,
+    connect: Callable[[], AbstractContextManager[Connection]],
     clock: Clock,
     latencies: Latencies,
     *,
@@ -61,10 +62,16 @@ def watch(
     stop: threading.Event,
     tell: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> None:
-    """Look again and again until `stop` is set; an endpoint's failure to be read is told and tried again."""
+    """Look again and again until `stop` is set, each time over a connection of its own; a database that is away is waited for.
+
+    Raises:
+        HeadraceError: what no waiting mends, e.g. a policy that somebody wrote wrongly.
+    """
     while not stop.is_set():
         try:
-            for outcome in look(connection, clock, latencies):
+            with connect() as connection:
+                outcomes = look(connection, clock, latencies)
+            for outcome in outcomes:
                 if outcome.decision is not None:
                     tell(outcome)
         except HeadraceError as error:

@@ -46,3 +46,12 @@ SELECT
     )                                               AS sum_of_squares
 FROM member_answers AS a
 LEFT JOIN labels AS l ON l.tenant_id = a.tenant_id AND l.prediction_id = a.prediction_id;
+
+CREATE VIEW member_losses AS
+SELECT
+    *,
+    CASE WHEN label IS NOT NULL AND answer IS NOT NULL
+        THEN round(-1000000000 * ln(greatest(probability, 0.000000000000001)))::BIGINT END AS log_loss_e9,
+    CASE WHEN label IS NOT NULL AND answer IS NOT NULL
+        THEN round(500000000 * (sum_of_squares - 2 * probability + 1))::BIGINT END         AS brier_e9
+FROM member_outcomes;

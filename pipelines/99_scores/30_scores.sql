@@ -3,7 +3,7 @@
 -- `answer` is part of the key, so that a label that comes more often for some answers than for others can be weighted.
 -- `asked` less `answered` and `errors` abstained.
 -- Brier is half the sum over the classes of (P(class) - [class is the label])^2, 0 to 1; log loss is that of the probability
--- clipped at 1e-15.
+-- clipped at 1e-15. Both are in billionths: whole numbers add up to the same sum in any order, and can be taken back.
 CREATE MATERIALIZED VIEW member_scores AS
 SELECT
     pipeline,
@@ -14,15 +14,14 @@ SELECT
     route_epoch,
     date_trunc('minute', feature_end)               AS minute_start,
     answer,
-    max(role)                                       AS role,
     count(*)                                        AS asked,
     count(answer)                                   AS answered,
     count(*) FILTER (WHERE error_code <> 'abstained') AS errors,
     count(label) FILTER (WHERE answer IS NOT NULL)  AS labelled,
     count(*) FILTER (WHERE label = answer)          AS correct,
-    sum(-ln(greatest(probability, 0.000000000000001))) FILTER (WHERE label IS NOT NULL AND answer IS NOT NULL) AS log_loss_sum,
-    sum(0.5 * (sum_of_squares - 2 * probability + 1)) FILTER (WHERE label IS NOT NULL AND answer IS NOT NULL)  AS brier_sum
-FROM member_outcomes
+    sum(log_loss_e9)                                AS log_loss_e9,
+    sum(brier_e9)                                   AS brier_e9
+FROM member_losses
 GROUP BY pipeline, tenant_id, endpoint, model, version, route_epoch, date_trunc('minute', feature_end), answer;
 
 -- `accuracy` is that of the labelled answers: unbiased when a label's delay does not depend on the outcome.
@@ -30,7 +29,7 @@ GROUP BY pipeline, tenant_id, endpoint, model, version, route_epoch, date_trunc(
 -- and Thompson 1952, as a ratio): unbiased also when the delay depends on the answer, but not on whether it was right.
 -- `accuracy_low` and `accuracy_high` suppose nothing: all missing labels wrong, all right (Manski 1990). `coverage` is the
 -- share of answers with a label; with answers whose kind has no label at all, the weighted one leaves those out.
-CREATE MATERIALIZED VIEW model_scores AS
+CREATE VIEW model_scores AS
 SELECT
     pipeline,
     tenant_id,
@@ -48,14 +47,14 @@ SELECT
         / nullif(sum(answered) FILTER (WHERE labelled > 0), 0)::DOUBLE PRECISION AS accuracy_weighted,
     sum(correct)::DOUBLE PRECISION / nullif(sum(answered), 0)::DOUBLE PRECISION  AS accuracy_low,
     (sum(answered) - sum(labelled) + sum(correct))::DOUBLE PRECISION / nullif(sum(answered), 0)::DOUBLE PRECISION AS accuracy_high,
-    sum(log_loss_sum) / nullif(sum(labelled), 0)::DOUBLE PRECISION AS log_loss,
-    sum(brier_sum) / nullif(sum(labelled), 0)::DOUBLE PRECISION    AS brier
+    sum(log_loss_e9)::DOUBLE PRECISION / 1e9 / nullif(sum(labelled), 0)::DOUBLE PRECISION AS log_loss,
+    sum(brier_e9)::DOUBLE PRECISION / 1e9 / nullif(sum(labelled), 0)::DOUBLE PRECISION    AS brier
 FROM (
     SELECT
         pipeline, tenant_id, endpoint, model, version, date_trunc('hour', minute_start) AS hour_start, answer,
         sum(asked)::BIGINT AS asked, sum(answered)::BIGINT AS answered, sum(errors)::BIGINT AS errors,
         sum(labelled)::BIGINT AS labelled, sum(correct)::BIGINT AS correct,
-        sum(log_loss_sum) AS log_loss_sum, sum(brier_sum) AS brier_sum
+        sum(log_loss_e9) AS log_loss_e9, sum(brier_e9) AS brier_e9
     FROM member_scores
     GROUP BY pipeline, tenant_id, endpoint, model, version, date_trunc('hour', minute_start), answer
 ) AS by_answer
