@@ -71,15 +71,16 @@ class Definition:
     def served_as(self) -> str:
         return f"{self.name}@{self.options.version}"
 
-    def create_function(self, link: str = "${UDF_URL}") -> str:
-        """The statement that makes it known to the stream database."""
+    def create_function(self, link: str = "${UDF_URL}", *, live: bool = False) -> str:
+        """The statement that makes it known to the stream database: this version, or by its bare name the live one."""
         signature = self.signature
         named = zip(signature.names, signature.arguments, strict=True)
         arguments = ", ".join(f"{name} {each.sql}" for name, each in named)
         value = signature.result.sql
         returns = value if self.options.errors == "null" else f"STRUCT<value {value}, error JSONB>"
-        name = self.name if self.options.version == 1 else f"{self.name}_v{self.options.version}"
-        return f"CREATE FUNCTION {name}({arguments})\nRETURNS {returns}\nAS '{self.served_as}' USING LINK '{link}';"
+        name = self.name if self.options.version == 1 or live else f"{self.name}_v{self.options.version}"
+        served = self.name if live else self.served_as
+        return f"CREATE FUNCTION {name}({arguments})\nRETURNS {returns}\nAS '{served}' USING LINK '{link}';"
 
 
 @overload

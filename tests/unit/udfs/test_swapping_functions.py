@@ -227,3 +227,65 @@ def test_a_model_is_warmed_before_a_route_names_it(client, artifacts):
     assert client.load_model("absent", 1)["code"] == "model_not_found"
     with pytest.raises(InvalidInputError, match="`version` must be an integer"):
         client.act("load_model", model="sick", version="2")
+
+
+@pytest.fixture
+def command(server, capsys):
+    """Runs `headrace udfs ...` against the server; gives the exit code and the JSON that it prints."""
+    from headrace.cli import app
+
+    def run(*arguments: str) -> tuple[int, dict]:
+        capsys.readouterr()
+        code = app(["udfs", *arguments, "--url", f"http://127.0.0.1:{server.port}", "--json"], standalone_mode=False)
+        return code or 0, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_the_command_cuts_over_when_versions_agree_and_refuses_when_they_do_not(command, client, server, folder):
+    (folder / "price_2.py").write_text(TWO)
+    stop = threading.Event()
+
+    def ask(amounts: list[float]) -> threading.Thread:
+        def work() -> None:
+            with UdfClient(f"http://127.0.0.1:{server.port}") as own:
+                while not stop.is_set():
+                    _values(own, "price", amounts)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    assert command("health")[1]["live"] == {"price": 1}
+    code, told = command("swap", "price@2", "--dual-run", "0.1s")
+    assert (code, told["cut_over"], told["reason"]) == (1, False, "0 rows were compared, 1 are asked for")
+    thread = ask([1.0, 60.0, 2.0, 3.0])
+    try:
+        code, told = command("swap", "price@2", "--dual-run", "0.5s")
+        assert (code, told["cut_over"]) == (1, False)
+        assert 0 < told["different"] == told["rows"] / 4
+        assert client.health()["live"] == {"price": 1}
+        code, told = command("swap", "price@2", "--dual-run", "0.5s", "--accept", "0.3", "--dry-run")
+        assert (code, told["cut_over"], told["reason"]) == (0, False, None)
+        code, told = command("swap", "price@2", "--dual-run", "0.5s", "--accept", "0.3")
+        assert (code, told["cut_over"]) == (0, True)
+    finally:
+        stop.set()
+        thread.join()
+    assert client.health()["live"] == {"price": 2}
+    assert command("reload") == (0, {"new": []})
+
+
+def test_a_bench_tells_rows_a_second_each_way(server, folder, capsys):
+    from headrace.cli import app
+
+    (folder / "price.py").write_text(ONE + '\nEXAMPLES = {"price@1": [((1.0,), 2.0), ((None,), None)]}\n')
+    url = f"http://127.0.0.1:{server.port}"
+    app(
+        ["udfs", "bench", "--folder", str(folder), "--batch", "50", "--seconds", "0.05", "--url", url, "--json"],
+        standalone_mode=False,
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert [each["way"] for each in told] == ["python", "arrow", "flight"]
+    assert all(each["rows_per_second"] > 0 and each["batch"] == 50 for each in told)
+    assert told[0]["rows_per_second"] > told[1]["rows_per_second"] > told[2]["rows_per_second"]
