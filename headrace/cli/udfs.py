@@ -93,6 +93,7 @@ def sql(
     folder: Folder = None,
     link: Annotated[str, typer.Option("--link", help="Address of the UDF server.")] = "${UDF_URL}",
     live: Annotated[bool, typer.Option("--live", help="By bare name: the version that `swap` makes live.")] = False,
+    library: Annotated[bool, typer.Option("--library", help="Those that come with headrace, instead of a folder's.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,12 +101,18 @@ def sql(
 
     Example: headrace udfs sql --folder my_functions > pipelines/mine/05_functions.sql
     """
+    from udfs.explanations.functions import CREATE_FUNCTIONS
     from udfs.functions.loading import load_folder
+    from udfs.library import FOLDER as LIBRARY
 
-    definitions = load_folder(_folder(context, folder, data_dir))
+    if live and library:
+        raise InvalidInputError("the functions of headrace have no live version", fix="Leave --live or --library away.")
+    definitions = load_folder(LIBRARY if library else _folder(context, folder, data_dir))
     if live:
         definitions = list({each.name: each for each in sorted(definitions, key=lambda d: d.options.version)}.values())
     statements = [each.create_function(link, live=live) for each in definitions]
+    if library:
+        statements = [*(each.replace("{link}", link) for each in CREATE_FUNCTIONS), *statements]
     if as_json:
         print_json(statements)
     else:

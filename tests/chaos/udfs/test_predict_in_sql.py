@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from pipelines import folder
 from tests.chaos.engine.processes import Connection, EngineProcess, query
 from tests.chaos.udfs.processes import (
     WIDTH,
@@ -222,3 +223,40 @@ def _read(broker: Cluster, topic: str, least: int) -> list[dict[str, object]]:
         idle = 0 if messages else idle + 1
     consumer.close()
     return found
+
+
+def test_the_functions_of_headrace_answer_in_queries_and_in_views(world: World) -> None:
+    text = (folder.BUILT_IN / "functions" / "10_functions.sql").read_text()
+    for statement in text.replace("${UDF_URL}", world.udf.url).split(";\n"):
+        if statement.strip():
+            world.run(statement)
+    world.run("CREATE TABLE notes (id INT PRIMARY KEY, g INT, x DOUBLE PRECISION, note VARCHAR)")
+    world.run(
+        "CREATE MATERIALIZED VIEW clean AS SELECT id, ((redact(note)).value).text AS note, (redact(note)).error AS error FROM notes"
+    )
+    world.run(
+        "CREATE MATERIALIZED VIEW sketches AS SELECT g, (profile(xs)).value AS sketch FROM"
+        " (SELECT g, array_agg(x) AS xs FROM notes GROUP BY g) AS grouped"
+    )
+    world.run(
+        "INSERT INTO notes SELECT i, i % 3, CASE WHEN i % 10 = 0 THEN NULL ELSE i::DOUBLE PRECISION END,"
+        " 'mail a' || i || '@example.org' FROM generate_series(1, 1000) AS s(i)"
+    )
+    world.run("FLUSH")
+    assert world.query("SELECT DISTINCT note, error FROM clean") == [("mail [EMAIL]", None)]
+    world.run("INSERT INTO notes VALUES (5000, 0, 1.0, 'card 4111 1111 1111 1111')")
+    world.run("DELETE FROM notes WHERE id = 1")
+    world.run("FLUSH")
+    assert world.query("SELECT count(*)::INT, count(DISTINCT note)::INT FROM clean") == [(1000, 2)]
+    ((told,),) = world.query(
+        "SELECT to_jsonb((p).value)::VARCHAR FROM"
+        " (SELECT profile_read((profile_merge(jsonb_agg(sketch))).value) AS p FROM sketches) AS merged"
+    )
+    profile = json.loads(str(told))
+    assert (profile["rows"], profile["nulls"]) == (1000, 100)
+    assert profile["mean"] == pytest.approx((sum(i for i in range(2, 1001) if i % 10) + 1.0) / 900)
+    assert profile["p50"] == pytest.approx(500, rel=0.02)
+    row = world.query("SELECT (detect('{\"a\": 1}'::BYTEA)).value IS NOT NULL, ((detect('{\"a\": 1}'::BYTEA)).value).format")
+    assert row == [(True, "json")]
+    explained = world.query("SELECT (explain('sick', 1, ARRAY[1.0, 2.0, 3.0, 4.0])).error ->> 'code'")
+    assert explained == [("no_background",)]

@@ -215,3 +215,12 @@ def test_no_text_takes_long(hostile: str) -> None:
     begun = time.process_time()
     redact(hostile)
     assert time.process_time() - begun < 5.0
+
+
+def test_the_pipeline_declares_exactly_what_is_served(capsys: pytest.CaptureFixture[str]) -> None:
+    from headrace.cli import app
+    from pipelines.folder import BUILT_IN
+
+    app(["udfs", "sql", "--library"], standalone_mode=False)
+    declared = (BUILT_IN / "functions" / "10_functions.sql").read_text()
+    assert declared.partition("\n\n")[2] == capsys.readouterr().out
