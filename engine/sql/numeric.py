@@ -309,16 +309,16 @@ def remainder(a: int, b: int) -> int:
 
 
 def round_to(key: int, places: int, mode: str = "round") -> int:
-    """`round` (half away from zero), `trunc`, `floor` or `ceil` at `places` digits behind the point (before it if negative)."""
+    """`round` (half away from zero), `trunc`, `floor` or `ceil` at `places` digits behind the point (before it if negative).
+
+    A value with no more digits stays as it is, as in the crate rust_decimal; PostgreSQL would add zeros.
+    """
     if is_special(key):
         return key
     mantissa, scale = decode(key)
     places = max(min(places, MAX_SCALE), -40)
     if places >= scale:
-        if mode != "round":
-            return key
-        widened = mantissa * _POWER[places - scale]
-        return encode(widened, places) if abs(widened) < _LIMIT else key
+        return key
     unit = 10 ** (scale - places)
     size = abs(mantissa)
     if mode == "round":

@@ -254,8 +254,9 @@ def shown_row_id(relation: Relation) -> int | None:
     """The position of the row id among the columns of a table that shows it, see `with_row_ids`."""
     if not isinstance(relation, Input) or relation.primary_key or len(relation.key) != 1:
         return None
-    names = [i for i, c in enumerate(relation.columns) if not c.hidden]
-    return names.index(relation.key[0]) if relation.key[0] in names else None
+    (key,) = relation.key
+    shown = [i for i, c in enumerate(relation.columns) if not c.hidden]
+    return shown.index(key) if key in shown and relation.columns[key].type == SERIAL else None
 
 
 def with_row_ids(query: exp.Expr, environment: Environment) -> Environment:

@@ -317,9 +317,7 @@ def _assignment(stream: TokenStream) -> list[tuple[str, exp.Expression]]:
     stream.expect_symbol("=")
     stream.accept("row")
     if queries.at_parenthesised_query(stream):
-        raise stream.unsupported(
-            "a subquery for several columns is not supported in SET", fix="Write one subquery for each column."
-        )
+        return list(zip(names, _columns_of(queries.parenthesised_query(stream), len(names)), strict=True))
     stream.expect_symbol("(")
     values = [queries.value_or_default(stream)]
     while stream.accept_symbol(","):
@@ -328,6 +326,17 @@ def _assignment(stream: TokenStream) -> list[tuple[str, exp.Expression]]:
     if len(names) != len(values):
         raise SqlSyntaxError("number of columns does not match number of values", position=first.position)
     return list(zip(names, values, strict=True))
+
+
+def _columns_of(query: exp.Query, count: int) -> list[exp.Expression]:
+    """The columns of a subquery, each as a scalar subquery of its own."""
+    names = [f"c{i}" for i in range(count)]
+    found: list[exp.Expression] = []
+    for name in names:
+        alias = exp.TableAlias(this=exp.to_identifier("q"), columns=[exp.to_identifier(n) for n in names])
+        source = exp.Subquery(this=query.copy(), alias=alias)
+        found.append(exp.Subquery(this=exp.Select(expressions=[exp.column(name)], from_=exp.From(this=source))))
+    return found
 
 
 def _where(stream: TokenStream) -> exp.Expression | None:
