@@ -6,9 +6,11 @@ predict answers ---> offer (a queue with an end; full: shed and counted) ---> fe
 ```
 
 The rows go as they came, after the answer is computed; which of them a shadow gets is decided in the other process. What the
-server does for a shadow is to put three references into a queue, and to copy a batch into a pipe from a thread that waits
-outside the interpreter's lock. The process yields every processor to whoever wants it; when it cannot keep up, rows are shed,
-the newest first, and the next ones find room as soon as some is done. If it dies, shadows are shed until it is back.
+server does for a shadow is to put three references into a queue, and some milliseconds later, when the answer has left, to copy
+what waits into a pipe. Nobody is woken by an offer: the feeder looks every now and then, because a thread that wakes up
+takes the interpreter's lock from the one that answers. The process yields every processor to whoever wants it; when it cannot
+keep up, rows are shed, the newest first, and the next ones find room as soon as some is done. If it dies, shadows are shed
+until it is back.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +40,8 @@ from udfs.sessions import ArtifactSource, ModelSessions
 logger = logging.getLogger(__name__)
 
 CAPACITY_ROWS = 20_000  # about ten seconds of a fast model; beyond that answers come too late to be worth memory
+_LOOK_SECONDS = 0.02  # longer than an answer takes to leave
+_MESSAGE_ROWS = 4096  # waiting rows of one route go together, up to so many
 _RESTART_SECONDS = 1.0
 _LOWEST_PRIORITY = 19
 _ROUTE = b"route"
@@ -73,9 +78,8 @@ class ShadowLane:
         self._waiting: deque[tuple[str, pa.Array, pa.Array]] = deque()
         self._waiting_rows = 0
         self._counts = dict.fromkeys(("offered", "answered", "shed"), 0)
-        self._closed = False
+        self._closed = threading.Event()
         self._feeder = threading.Thread(target=self._feed, daemon=True, name="shadow-feeder")
-        self._feeder.start()
 
     def offer(self, route: str, keys: pa.Array, features: pa.Array) -> None:
         """Hand over rows that were answered, if there is room; never waits.
@@ -88,12 +92,13 @@ class ShadowLane:
         rows = len(keys)
         with self._changed:
             self._counts["offered"] += rows
-            if self._closed or self._waiting_rows + rows > self._capacity:
+            if self._closed.is_set() or self._waiting_rows + rows > self._capacity:
                 self._counts["shed"] += rows
                 return
             self._waiting.append((route, keys, features))
             self._waiting_rows += rows
-            self._changed.notify_all()
+            if self._feeder.ident is None:
+                self._feeder.start()
 
     def counts(self) -> dict[str, int]:
         """Rows so far: `offered` = `answered` + `shed` + `waiting`."""
@@ -107,26 +112,24 @@ class ShadowLane:
 
     def close(self) -> None:
         """Let the process end; what still waits is shed."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._feeder.join(5.0)
+        self._closed.set()
+        if self._feeder.ident is not None:
+            self._feeder.join(5.0)
 
     # -- below: the feeder's thread
 
     def _feed(self) -> None:
-        while not self._closed:
-            with self._changed:  # a process is started when there is something for it to do
-                self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+        while not self._closed.is_set():
             try:
-                if not self._closed:
-                    self._serve_process()
+                self._serve_process()
             except (OSError, EOFError) as problem:
                 logger.warning("shadow process lost", extra={"reason": str(problem)})
             with self._changed:
-                self._shed_waiting()
-                if not self._closed:
-                    self._changed.wait(_RESTART_SECONDS)
+                self._counts["shed"] += self._waiting_rows
+                self._waiting.clear()
+                self._waiting_rows = 0
+                self._changed.notify_all()
+            self._closed.wait(_RESTART_SECONDS)
 
     def _serve_process(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -149,15 +152,20 @@ class ShadowLane:
                 process.kill()
 
     def _next(self) -> tuple[str, pa.Array, pa.Array] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
-            return None if self._closed else self._waiting.popleft()
-
-    def _shed_waiting(self) -> None:
-        self._counts["shed"] += self._waiting_rows
-        self._waiting.clear()
-        self._waiting_rows = 0
-        self._changed.notify_all()
+        """The oldest rows, with those of the same route right behind them; None when it is over."""
+        while not self._closed.wait(_LOOK_SECONDS):
+            if not self._waiting:
+                continue
+            with self._changed:
+                jobs = [self._waiting.popleft()]
+                rows = len(jobs[0][1])
+                while self._waiting and self._waiting[0][0] == jobs[0][0] and rows < _MESSAGE_ROWS:
+                    jobs.append(self._waiting.popleft())
+                    rows += len(jobs[-1][1])
+            if len(jobs) == 1:
+                return jobs[0]
+            return jobs[0][0], pa.concat_arrays([job[1] for job in jobs]), pa.concat_arrays([job[2] for job in jobs])
+        return None
 
 
 def shadow_answers(
@@ -211,8 +219,7 @@ def _packed(route: str, keys: pa.Array, features: pa.Array) -> bytes:
 
 def _run(connection: Connection, plan: ShadowPlan) -> None:
     """The process: answer batches until the pipe is closed, which the server's end does also by dying."""
-    with contextlib.suppress(OSError, AttributeError):  # not every system has priorities
-        os.nice(_LOWEST_PRIORITY)
+    _step_back()
     sessions, sink = ModelSessions(plan.open_source(), threads=1), plan.open_sink()
     try:
         while True:
@@ -227,3 +234,12 @@ def _run(connection: Connection, plan: ShadowPlan) -> None:
         pass
     finally:
         sink.close()
+
+
+def _step_back() -> None:
+    """Take a processor only when nobody else wants it, as far as the system knows such a thing."""
+    with contextlib.suppress(OSError):
+        os.nice(_LOWEST_PRIORITY)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
