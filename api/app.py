@@ -23,9 +23,9 @@ from api.http import problems
 from api.http.guard import OriginGuard
 from api.http.identity import Authenticator
 from api.inference.active_routes import ActiveRoutes
-from api.inference.batcher import Batcher
+from api.inference.door import PredictDoor
 from api.inference.lineage import Lineage
-from api.inference.service import ARGUMENTS, Inference
+from api.inference.service import Inference
 from api.ingest.log import KafkaLog
 from api.ingest.service import Ingestion
 from api.ingest.streams import StreamCatalog
@@ -37,7 +37,6 @@ from api.reading.predictions import Predictions
 from api.reading.quarantine import Quarantine
 from api.schema import build_schema
 from api.v2.models import Models
-from api.v2.service import ARGUMENTS as INFER_ARGUMENTS
 from api.v2.service import V2
 from core.clock import Clock
 from core.settings import Settings
@@ -66,11 +65,11 @@ def build_app(
     lake = Lake(settings)
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
-    predict = Batcher(settings.udf_url, "predict", ARGUMENTS)
-    infer = Batcher(settings.udf_url, "infer", INFER_ARGUMENTS)
-    v2 = V2(Models(lake, clock), infer)
+    v2 = V2(Models(lake, clock), settings.udf_url)
     experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock)
-    inference = Inference(ActiveRoutes(database, clock), predict, Lineage(lake, clock), log, clock, experiments=experiments)
+    inference = Inference(
+        ActiveRoutes(database, clock), settings.udf_url, Lineage(lake, clock), log, clock, experiments=experiments
+    )
     authenticator = Authenticator(settings)
     services = Services(
         clock=clock,
@@ -97,8 +96,8 @@ def build_app(
         finally:
             lifecycle.draining = True
             await asyncio.gather(*(hub.stop() for hub in hubs))
-            await asyncio.to_thread(predict.close)
-            await asyncio.to_thread(infer.close)
+            await asyncio.to_thread(inference.close)
+            await asyncio.to_thread(v2.close)
             await asyncio.to_thread(log.close, FLUSH_SECONDS)
             await database.close()
             logger.info("api stopped")
@@ -119,5 +118,6 @@ def build_app(
     app.include_router(api.health.build_router(probes, lifecycle))
     app.include_router(api.v2.routes.build_router(v2, authenticator, probes, lifecycle, api.health.headrace_version()))
     app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
+    app.add_middleware(PredictDoor, inference=inference, authenticator=authenticator)
     app.add_middleware(OriginGuard, check_host=settings.auth == "development", allowed_origins=settings.api_allowed_origins)
     return app

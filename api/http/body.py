@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from api.http.problems import TooLargeError
 
@@ -16,13 +16,25 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    message = await request.receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):  # nearly always: no list, no generator
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    chunks, size = [body], len(body)
+    while message.get("more_body", False):
         if size > max_bytes:
             raise _too_large(max_bytes)
-        chunks.append(chunk)
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    if size > max_bytes:
+        raise _too_large(max_bytes)
     return b"".join(chunks)
 
 

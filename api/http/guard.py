@@ -9,6 +9,7 @@ Programs send no Origin and are not affected.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -55,6 +56,7 @@ class OriginGuard:
         return "the Origin header names a web site that may not call this API"
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from starlette.requests import HTTPConnection
@@ -75,6 +76,7 @@ class Authenticator:
         return Identity(tenant, frozenset({"operator"}), "key")
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether `host`, an address without port, is this machine."""
     try:

@@ -41,15 +41,24 @@ class Lineage:
         self._clock = clock
         self._registry: Registry | None = None
         self._found: OrderedDict[ModelKey, str] = OrderedDict()
+        self._served: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._looking: dict[ModelKey, asyncio.Task[str]] = {}
         self._not_before_seconds = 0.0
 
     async def of_route(self, text: str, epoch: int) -> Served:
         """The models of a route; name and version stand alone where one model serves everything."""
+        served = self._served.get((text, epoch))
+        if served is not None:
+            return served
         keys = _serving(text)
         known = [await self._of_model(key) for key in keys]
         name, version = (keys[0].model, str(keys[0].version)) if len(keys) == 1 else (None, None)
-        return Served(name, version, f'{{"route_epoch": {epoch}, "models": [{", ".join(known)}]}}')
+        served = Served(name, version, f'{{"route_epoch": {epoch}, "models": [{", ".join(known)}]}}')
+        if all(key in self._found for key in keys):  # else it is looked up again
+            self._served[text, epoch] = served
+            while len(self._served) > MAX_VERSIONS:
+                self._served.popitem(last=False)
+        return served
 
     async def _of_model(self, key: ModelKey) -> str:
         found = self._found.get(key)

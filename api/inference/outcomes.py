@@ -1,4 +1,4 @@
-"""What the function `predict` said about the rows of one request, as a record each for the log and as one answer.
+"""What the function `predict` said about rows, as a record each for the log and as one answer for each request.
 
 Texts are put together from the JSON that the UDF server made, which is never parsed here.
 """
@@ -13,7 +13,6 @@ from datetime import datetime
 import pyarrow as pa
 
 from api.inference.lineage import Served
-from api.inference.rows import FeatureRows
 from api.ingest.events import record_key
 from api.ingest.verdicts import Record
 from core.ids import TenantId
@@ -23,18 +22,22 @@ from udfs.route import RowError
 INPUT_CODES = frozenset({"wrong_type", "null_features", "null_feature", "non_finite_feature", "wrong_length"})
 """Errors that are the caller's to mend."""
 
+Vector = Sequence[float | None]
+
 _MAX_FLOAT = 1.7976931348623157e308
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Columns of one request, row by row.
+    """Columns of some rows.
 
     Attributes:
+        features: the vectors as they were read; None where one could not be.
         members: JSON texts.
         errors: JSON texts; None exactly where there is a score.
     """
 
+    features: Sequence[Vector | None]
     labels: Sequence[str | None]
     scores: Sequence[float | None]
     members: Sequence[str | None]
@@ -45,24 +48,29 @@ class Outcomes:
         """Codes of the errors there are."""
         return {json.loads(error)["code"] for error in set(self.errors) if error is not None}
 
+    def part(self, start: int, stop: int) -> Outcomes:
+        """The rows from `start` up to `stop`."""
+        rows = slice(start, stop)
+        return Outcomes(self.features[rows], self.labels[rows], self.scores[rows], self.members[rows], self.errors[rows])
 
-def read_outcomes(answer: pa.StructArray, unreadable: Mapping[int, RowError]) -> Outcomes:
+
+def read_outcomes(features: pa.Array, unreadable: Mapping[int, RowError], answer: pa.StructArray) -> Outcomes:
     """The columns of `predict`'s answer; rows that could not be read keep the reason that was found before.
 
     Args:
-        answer: struct of `udfs.predict.RESULT_TYPE`[rows], perhaps a slice.
+        features: list<double>[rows].
         unreadable: position to error.
+        answer: struct of `udfs.predict.RESULT_TYPE`[rows].
     """
     labels, scores, members, errors = answer.flatten()
     told = text_column(errors).to_pylist()
     for at, error in unreadable.items():
         told[at] = error.as_json()
-    return Outcomes(labels.to_pylist(), scores.to_pylist(), text_column(members).to_pylist(), told)
+    return Outcomes(features.to_pylist(), labels.to_pylist(), scores.to_pylist(), text_column(members).to_pylist(), told)
 
 
 def records(
     outcomes: Outcomes,
-    rows: FeatureRows,
     *,
     tenant: TenantId,
     endpoint: str,
@@ -76,12 +84,13 @@ def records(
         f'"tenant_id": {json.dumps(tenant)}, "endpoint": {json.dumps(endpoint)}, "predicted_at": "{predicted_at.isoformat()}"'
     )
     result = []
-    for at, vector in enumerate(rows.features.to_pylist()):
-        key, label, score = keys[at], outcomes.labels[at], outcomes.scores[at]
+    for at, vector in enumerate(outcomes.features):
+        key = keys[at]
         value = (
             f'{{"prediction_id": "{ids[at]}", {head}, "entity_id": {json.dumps(key)}, "features": {_numbers(vector)}, '
-            f'"route_epoch": {json.dumps(epochs[at])}, "label": {json.dumps(label)}, "score": {json.dumps(score)}, '
-            f'"members": {outcomes.members[at] or "null"}, "error": {outcomes.errors[at] or "null"}}}'
+            f'"route_epoch": {json.dumps(epochs[at])}, "label": {json.dumps(outcomes.labels[at])}, '
+            f'"score": {json.dumps(outcomes.scores[at])}, "members": {outcomes.members[at] or "null"}, '
+            f'"error": {outcomes.errors[at] or "null"}}}'
         )
         result.append(Record(record_key(tenant, key), value.encode()))
     return result
@@ -107,7 +116,14 @@ def answer_json(
     ).encode()
 
 
-def _numbers(vector: Sequence[float | None] | None) -> str:
+def status_of(outcomes: Outcomes) -> int:
+    """200 when at least one row has an answer; else whose fault it is: 422 the caller's, 503 ours."""
+    if any(error is None for error in outcomes.errors):
+        return 200
+    return 422 if outcomes.codes <= INPUT_CODES else 503
+
+
+def _numbers(vector: Vector | None) -> str:
     """A vector as JSON, which knows neither NaN nor Infinity: they become null."""
     if vector is None:
         return "null"

@@ -11,6 +11,7 @@ from api.http.body import read_body
 from api.http.identity import Authenticator
 from api.inference.service import Inference
 
+PATH = "/predict"
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
@@ -87,7 +88,7 @@ def build_router(inference: Inference, authenticator: Authenticator) -> APIRoute
     """The route that predicts."""
     router = APIRouter(tags=["Prediction"])
 
-    @router.post("/predict", responses=_RESPONSES, openapi_extra=_BODY, response_class=Response)
+    @router.post(PATH, responses=_RESPONSES, openapi_extra=_BODY, response_class=Response)
     async def predict(request: Request) -> Response:
         """Predict rows with the models that serve an endpoint now."""
         tenant = authenticator.authenticate(request).tenant

@@ -25,7 +25,7 @@ _KEYS = frozenset({"features", "endpoint", "keys", "experiment_id"})
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """The rows of one request.
+    """Rows as `predict` takes them.
 
     Attributes:
         features: list<double>[rows]; NULL where a row could not be read.
@@ -35,20 +35,18 @@ class FeatureRows:
     features: pa.Array
     errors: Mapping[int, RowError]
 
-    def __len__(self) -> int:
-        return len(self.features)
-
 
 @dataclass(frozen=True)
 class PredictRequest:
     """What `/predict` was asked.
 
     Attributes:
+        rows: JSON values, of which each should be an array of numbers.
         keys: what each row is about (an entity, a user), to which sticky choices stick; None when the caller named none.
         experiment_id: the experiment whose variants answer.
     """
 
-    rows: FeatureRows
+    rows: Sequence[Any]  # Any: JSON
     endpoint: str = DEFAULT_ENDPOINT
     keys: Sequence[str] | None = None
     experiment_id: str | None = None
@@ -58,7 +56,7 @@ def parse_request(body: bytes) -> PredictRequest:
     """Read the body of `/predict`.
 
     Raises:
-        InvalidInputError: it is no such request at all; what is wrong with a row is in `FeatureRows.errors`.
+        InvalidInputError: it is no such request at all; what is wrong with a row is found by `read_rows`.
         TooLargeError: it has too many rows.
     """
     try:
@@ -76,7 +74,7 @@ def parse_request(body: bytes) -> PredictRequest:
     if len(features) > MAX_ROWS:
         raise TooLargeError(f"the body has more than {MAX_ROWS} rows", fix="Send it in several requests.")
     return PredictRequest(
-        read_rows(features),
+        features,
         _text(asked, "endpoint") or DEFAULT_ENDPOINT,
         _keys(asked.get("keys"), len(features)),
         _text(asked, "experiment_id"),

@@ -6,6 +6,7 @@ recorded: for predictions that are kept, labelled and routed there is `/predict`
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from api.inference.batcher import Batcher
+from api.inference.batcher import Batcher, Steps
 from api.inference.rows import MAX_ROWS
 from api.v2.models import Models, Named
 from api.v2.tensors import Array, Output, datatype_of
@@ -22,7 +23,6 @@ from core.errors import InvalidInputError, UnavailableError
 from core.ids import TenantId
 from udfs.columns import text_column
 
-ARGUMENTS = ("model", "version", "features")
 INPUT, PROBABILITIES, LABEL = "features", "probabilities", "label"
 OUTPUTS = (PROBABILITIES, LABEL)
 PLATFORM = "onnx_onnxv1"
@@ -73,9 +73,16 @@ class Inferred:
 class V2:
     """The protocol without its transport."""
 
-    def __init__(self, models: Models, infer: Batcher) -> None:
+    def __init__(self, models: Models, udf_url: str) -> None:
         self._models = models
-        self._infer = infer
+        steps: Steps[_InferJob, None, pa.StructArray] = Steps(_encode, _decode, _finish)
+        self._infer: Batcher[_InferJob, None, pa.StructArray] = Batcher(
+            udf_url, "infer", ("model", "version", "features"), steps
+        )
+
+    def close(self) -> None:
+        """Let go of the UDF server; blocks."""
+        self._infer.close()
 
     async def describe(self, tenant: TenantId, name: str, version: str | None) -> ModelInfo:
         """What a model takes and gives.
@@ -146,16 +153,9 @@ class V2:
         return Inferred(named, [made[each] for each in (wanted or known)])
 
     async def _ask(self, named: Named, features: Array) -> Array:
-        rows, width = features.shape
-        with np.errstate(over="ignore"):
-            values = pa.array(features.astype(np.float64).ravel())
-        offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
-        answer = await self._infer.call(
-            pa.repeat(pa.scalar(named.version.name), rows),
-            pa.repeat(pa.scalar(named.version.version, pa.int32()), rows),
-            pa.ListArray.from_arrays(offsets, values),
-        )
-        probabilities, errors = answer.flatten()
+        rows = len(features)
+        job = _InferJob(named, features, asyncio.get_running_loop().create_future())
+        probabilities, errors = (await self._infer.call(job)).flatten()
         told = text_column(errors)
         if told.null_count < rows:
             row, error = next((row, json.loads(each)) for row, each in enumerate(told.to_pylist()) if each is not None)
@@ -163,3 +163,38 @@ class V2:
             raise kind(f"row {row}: {error['message']}", where=error["code"])
         found: Array = probabilities.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(rows, -1)
         return found
+
+
+@dataclass(eq=False)
+class _InferJob:
+    """One request on its way through a batch."""
+
+    named: Named
+    features: Array
+    answer: asyncio.Future[pa.StructArray]
+
+    @property
+    def rows(self) -> int:
+        return len(self.features)
+
+
+def _encode(jobs: list[_InferJob]) -> tuple[Sequence[pa.Array], None]:
+    models = [job.named.version.name for job in jobs for _ in range(job.rows)]
+    versions = [job.named.version.version for job in jobs for _ in range(job.rows)]
+    lengths = np.concatenate([np.full(job.rows, job.features.shape[1], np.int32) for job in jobs])
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    values = np.concatenate([job.features.astype(np.float64).ravel() for job in jobs])
+    features = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return (pa.array(models, pa.string()), pa.array(versions, pa.int32()), features), None
+
+
+def _decode(_jobs: list[_InferJob], _encoded: None, answer: pa.StructArray) -> pa.StructArray:
+    return answer
+
+
+async def _finish(jobs: list[_InferJob], answer: pa.StructArray) -> None:
+    start = 0
+    for job in jobs:
+        if not job.answer.done():  # its caller may have gone
+            job.answer.set_result(answer.slice(start, job.rows))
+        start += job.rows

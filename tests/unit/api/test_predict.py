@@ -18,11 +18,11 @@ from fastapi import FastAPI
 from api.http import problems
 from api.http.identity import Authenticator
 from api.inference.active_routes import FRESH_SECONDS, ActiveRoutes
-from api.inference.batcher import Batcher
+from api.inference.door import PredictDoor
 from api.inference.lineage import Lineage
 from api.inference.routes import build_router
 from api.inference.rows import MAX_ROWS
-from api.inference.service import ARGUMENTS, Inference
+from api.inference.service import Inference
 from api.reading.lake import Lake
 from core.fakes import ManualClock
 from core.settings import Settings
@@ -65,7 +65,7 @@ class Api:
     """The route over a real UDF server and registry, with doubles of log and stream database."""
 
     app: FastAPI
-    batcher: Batcher
+    inference: Inference
     log: ListLog
     reads: RouteReads
     clock: ManualClock
@@ -74,22 +74,32 @@ class Api:
         return [json.loads(record.value) for record in self.log.topics.get("predictions.online", [])]
 
 
-def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0) -> Api:
+def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0, door: bool = True) -> Api:
     clock, log, reads = ManualClock(), ListLog(), RouteReads()
     reads.routes["default", "default"] = (3, route_of(("default", 1, 1.0)))
-    batcher = Batcher(udf_url, "predict", ARGUMENTS, patience_seconds=patience_seconds)
-    inference = Inference(ActiveRoutes(reads, clock), batcher, Lineage(Lake(settings), clock), log, clock)
+    lineage = Lineage(Lake(settings), clock)
+    inference = Inference(ActiveRoutes(reads, clock), udf_url, lineage, log, clock, patience_seconds=patience_seconds)
     app = FastAPI()
     problems.install(app)
     app.include_router(build_router(inference, Authenticator(settings)))
-    return Api(app, batcher, log, reads, clock)
+    if door:
+        app.add_middleware(PredictDoor, inference=inference, authenticator=Authenticator(settings))
+    return Api(app, inference, log, reads, clock)
+
+
+@pytest.fixture
+def routed(lake_settings: Settings, udf_server: UdfFlightServer) -> Iterator[Api]:
+    """Without the door: FastAPI's own route."""
+    built = build(lake_settings, f"http://127.0.0.1:{udf_server.port}", door=False)
+    yield built
+    built.inference.close()
 
 
 @pytest.fixture
 def api(lake_settings: Settings, udf_server: UdfFlightServer) -> Iterator[Api]:
     built = build(lake_settings, f"http://127.0.0.1:{udf_server.port}")
     yield built
-    built.batcher.close()
+    built.inference.close()
 
 
 @pytest.fixture
@@ -251,10 +261,10 @@ async def test_a_new_epoch_serves_soon_and_a_database_that_is_away_stops_nothing
 async def test_calls_at_the_same_time_share_batches_and_get_their_own_answers(api: Api, caller: httpx.AsyncClient) -> None:
     rows = np.random.default_rng(2).normal(size=(200, 3)).tolist()
     alone = (await caller.post("/predict", json={"features": rows})).json()
-    before = api.batcher.calls
+    before = api.inference.calls
     answers = await asyncio.gather(*(caller.post("/predict", json={"features": [row]}) for row in rows))
     assert [answer.json()["probabilities"][0] for answer in answers] == alone["probabilities"]
-    assert api.batcher.calls - before < len(rows) / 2
+    assert api.inference.calls - before < len(rows) / 2
 
 
 async def test_a_udf_server_that_comes_back_is_waited_for_and_one_that_does_not_is_503(
@@ -273,9 +283,32 @@ async def test_a_udf_server_that_comes_back_is_waited_for_and_one_that_does_not_
         assert (await client.post("/predict", json=body)).status_code == 200
         timer.join()
         again[0].drain_and_stop(1.0)
-    api.batcher.close()
+    api.inference.close()
     away = build(lake_settings, f"http://{NOWHERE}", patience_seconds=0.2)
     async with connected(away.app) as client:
         answer = await client.post("/predict", json=body)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    away.batcher.close()
+    away.inference.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ('{"features": [[1.0, 2.0, 3.0], [1.0]]}', {}),
+        ('{"features": [[1.0]]}', {}),
+        ('{"features": 3}', {}),
+        ('{"features": [[1.0, 2.0, 3.0]], "endpoint": "absent"}', {}),
+        ('{"features": [[1.0, 2.0, 3.0]]}', {"authorization": "Bearer wrong"}),
+        ('{"features": [[1.0, 2.0, 3.0]]}', {"content-length": "999999999"}),
+    ],
+)
+async def test_the_door_and_the_documented_route_answer_alike(
+    api: Api, routed: Api, body: str, headers: dict[str, str]
+) -> None:
+    answers = []
+    for each in (api, routed):
+        async with connected(each.app) as client:
+            answer = await client.post("/predict", content=body, headers=headers)
+        told = {name: value for name, value in answer.json().items() if name not in ("prediction_ids", "latency_ms")}
+        answers.append((answer.status_code, answer.headers["content-type"], told))
+    assert answers[0] == answers[1]

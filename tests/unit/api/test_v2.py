@@ -13,11 +13,10 @@ from fastapi import FastAPI
 
 from api.health import Lifecycle, Probe
 from api.http.identity import Authenticator
-from api.inference.batcher import Batcher
 from api.reading.lake import Lake
 from api.v2.models import FRESH_SECONDS, Models
 from api.v2.routes import build_router
-from api.v2.service import ARGUMENTS, V2
+from api.v2.service import V2
 from core.fakes import ManualClock
 from core.settings import Settings
 from iceberg.registry import Registry
@@ -31,8 +30,7 @@ ROWS = np.random.default_rng(8).normal(size=(5, 3)).astype(np.float32)
 
 @pytest.fixture
 async def caller(lake_settings: Settings, registry: Registry, udf_server: UdfFlightServer) -> AsyncIterator[httpx.AsyncClient]:
-    batcher = Batcher(f"http://127.0.0.1:{udf_server.port}", "infer", ARGUMENTS)
-    v2 = V2(Models(Lake(lake_settings), ManualClock()), batcher)
+    v2 = V2(Models(Lake(lake_settings), ManualClock()), f"http://127.0.0.1:{udf_server.port}")
 
     async def fine() -> None:
         pass
@@ -42,7 +40,7 @@ async def caller(lake_settings: Settings, registry: Registry, udf_server: UdfFli
     app.include_router(build_router(v2, Authenticator(lake_settings), probes, Lifecycle(), "9"))
     async with connected(app) as client:
         yield client
-    batcher.close()
+    v2.close()
 
 
 @pytest.fixture
