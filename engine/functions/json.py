@@ -11,7 +11,7 @@ from engine.functions.casts import render_cast
 from engine.functions.native import NUMERIC, ValueFault, native
 from engine.functions.registry import FunctionTable
 from engine.sql import numeric
-from engine.sql.expressions import Call
+from engine.sql.expressions import Call, Literal
 from engine.sql.types import VARCHAR, SqlType
 
 
@@ -156,6 +156,11 @@ def _at(text: str, at: int) -> str | None:
 @native("hr_json_get_text", "VARCHAR", "VARCHAR", returns="VARCHAR")
 def _get_text(text: str, key: str) -> str | None:
     return _plain(_key(json.loads(text), key)[1])
+
+
+@native("hr_json_plain", "VARCHAR", returns="VARCHAR")
+def _plain_text(text: str) -> str | None:
+    return _plain(json.loads(text))
 
 
 @native("hr_json_at_text", "VARCHAR", "BIGINT", returns="VARCHAR")
@@ -359,32 +364,46 @@ def _extract(function: str) -> Callable[[tuple[SqlType, ...]], str]:
     return write
 
 
-# Members by name are read by DuckDB itself wherever it gives the same text as the normal form: Python costs 10 us a value.
+# Members by name are read by DuckDB itself wherever it gives the same text as the normal form: Python costs 10 us a value. The
+# lambda is there to write its argument once: `a -> 'b' -> 'c' ->> 'd'` would grow with every step, and so would its planning.
 _ODD_KEY = """({1} = '' OR contains({1}, '"') OR contains({1}, '*') OR contains({1}, '\\'))"""
-_MEMBER = f"""CASE WHEN {_ODD_KEY} THEN '$' ELSE '$."' || {{1}} || '"' END"""
-_SAME_DOUBLE = f"abs(CAST(json_extract_string({{0}}, {_MEMBER}) AS DOUBLE)) BETWEEN 0.0001 AND 1e15"  # no exponent in either
-_SAME_TEXT = (
-    f"json_type({{0}}, {_MEMBER}) NOT IN ('UBIGINT', 'BIGINT', 'BOOLEAN', 'NULL', 'VARCHAR')"
-    f" AND (json_type({{0}}, {_MEMBER}) <> 'DOUBLE' OR NOT {_SAME_DOUBLE})"
+_PATH = f"""CASE WHEN {_ODD_KEY} THEN '$' ELSE '$."' || {{1}} || '"' END"""
+# A number is written without an exponent by both, or it is for Python.
+_IN_DOUBT = (
+    "json_type(hr_j) IN ('OBJECT', 'ARRAY') OR (json_type(hr_j) NOT IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'BOOLEAN', 'NULL')"
+    " AND NOT abs(TRY_CAST(json_extract_string(hr_j, '$') AS DOUBLE)) BETWEEN 0.0001 AND 1e15)"
 )
-_SAME_JSON = f"json_type({{0}}, {_MEMBER}) = 'VARCHAR' AND contains(CAST(json_extract({{0}}, {_MEMBER}) AS VARCHAR), '\\')"
-_BY_PYTHON = "CAST(hr_json_get(CAST({0} AS VARCHAR), {1}) AS JSON)"
-_GET_TEXT = (
-    f"(CASE WHEN {_ODD_KEY} OR ({_SAME_TEXT}) THEN hr_json_get_text(CAST({{0}} AS VARCHAR), {{1}})"
-    f" ELSE json_extract_string({{0}}, {_MEMBER}) END)"
+_ESCAPED = "json_type(hr_j) = 'VARCHAR' AND contains(CAST(hr_j AS VARCHAR), '\\')"
+_PLAIN = (
+    f"list_transform([{{member}}], lambda hr_j: CASE WHEN {_IN_DOUBT} THEN hr_json_plain(CAST(hr_j AS VARCHAR))"
+    " ELSE json_extract_string(hr_j, '$') END)[1]"
 )
-_GET = f"(CASE WHEN {_ODD_KEY} OR ({_SAME_TEXT}) OR ({_SAME_JSON}) THEN {_BY_PYTHON} ELSE json_extract({{0}}, {_MEMBER}) END)"
-_GET_RAW = f"(CASE WHEN {_ODD_KEY} THEN {_BY_PYTHON} ELSE json_extract({{0}}, {_MEMBER}) END)"
+_NORMAL = (
+    f"list_transform([{{member}}], lambda hr_j: CASE WHEN {_IN_DOUBT} OR ({_ESCAPED}) THEN CAST(hr_json(CAST(hr_j AS VARCHAR)) AS JSON)"
+    " ELSE hr_j END)[1]"
+)
+_GET_TEXT = f"(CASE WHEN {_ODD_KEY} THEN hr_json_get_text(CAST({{0}} AS VARCHAR), {{1}}) ELSE {_PLAIN.format(member=f'json_extract({{0}}, {_PATH})')} END)"
+_GET = f"(CASE WHEN {_ODD_KEY} THEN CAST(hr_json_get(CAST({{0}} AS VARCHAR), {{1}}) AS JSON) ELSE {_NORMAL.format(member=f'json_extract({{0}}, {_PATH})')} END)"
 
 
-def read_through(call: Call) -> Call:
-    """The same call, with `document -> key` as its document not brought into normal form: only a part of that is read."""
-    if call.name not in ("->", "->>") or not call.args:
+def with_known_key(call: Call) -> Call:
+    """`document -> key` and `->>` for a constant key, in short.
+
+    What the document is if it is such a call itself need not be brought into normal form: only a part of it is read.
+    """
+    if call.name not in ("->", "->>") or len(call.args) != 2:
         return call
-    inner = call.args[0]
-    if isinstance(inner, Call) and inner.name == "->" and inner.template == _GET:
-        return replace(call, args=(replace(inner, template=_GET_RAW), *call.args[1:]))
-    return call
+    document, key = call.args
+    if not isinstance(key, Literal) or not isinstance(key.value, str) or key.value == "" or set(key.value) & set('"*\\{}'):
+        return call
+    if isinstance(document, Call) and document.name == "->" and document.template.endswith(_NORMAL_END):
+        document = replace(document, template=document.template.removeprefix(_NORMAL_START).removesuffix(_NORMAL_END))
+    path = "$." + '"' + key.value.replace("'", "''") + '"'
+    form = _PLAIN if call.name == "->>" else _NORMAL
+    return replace(call, args=(document, key), template=form.format(member=f"json_extract({{0}}, '{path}')"))
+
+
+_NORMAL_START, _NORMAL_END = _NORMAL.split("{member}")
 
 
 def declare(t: FunctionTable) -> None:

@@ -13,7 +13,7 @@ from engine.catalog.objects import Function
 from engine.functions import clients
 from engine.functions.aggregates import is_aggregate, resolve_aggregate
 from engine.functions.casts import can_cast, can_cast_implicitly, common_type
-from engine.functions.json import read_through
+from engine.functions.json import with_known_key
 from engine.functions.registry import FunctionTable
 from engine.functions.scalar import build_scalar_functions
 from engine.functions.windows import is_window_function, resolve_window_function
@@ -591,7 +591,7 @@ class ExpressionBinder:
             )
         resolved = _FUNCTIONS.resolve(name, [arg.type for arg in args], position_of(node))
         cast_args = tuple(self.coerce(a, t) for a, t in zip(args, resolved.args, strict=True))
-        found = read_through(Call(resolved.returns, name, cast_args, resolved.function.template, resolved.function.volatile))
+        found = with_known_key(Call(resolved.returns, name, cast_args, resolved.function.template, resolved.function.volatile))
         return found if self._env.zone == "UTC" else zoned_result(name, args, found, self._env.zone)
 
     def _untyped_as_array(self, args: list[Expr]) -> list[Expr]:
