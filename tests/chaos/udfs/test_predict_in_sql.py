@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipelines import folder
 from tests.chaos.engine.processes import Connection, EngineProcess, query
+from tests.chaos.udfs.operator import boosted_model
 from tests.chaos.udfs.processes import (
     WIDTH,
     UdfProcess,
@@ -260,3 +261,14 @@ def test_the_functions_of_headrace_answer_in_queries_and_in_views(world: World) 
     assert row == [(True, "json")]
     explained = world.query("SELECT (explain('sick', 1, ARRAY[1.0, 2.0, 3.0, 4.0])).error ->> 'code'")
     assert explained == [("no_background",)]
+    version = register(open_registry(world.udf.folder), "boosted", boosted_model(0))
+    ((unit, method, total, wrong),) = world.query(
+        "SELECT (e).unit, (e).method, (e).base + (e).contributions[1] + (e).contributions[2] + (e).contributions[3]"
+        " + (e).contributions[4], (e).error"
+        f" FROM (SELECT explain('boosted', {version}, ARRAY[1.0, 2.0, 3.0, 4.0]) AS e) AS explained"
+    )
+    assert (unit, method, wrong) == ("log_odds", "tree", None)
+    ((score,),) = world.query(
+        f"SELECT (predict('{route_of('boosted', version)}'::JSONB, 'k', ARRAY[1.0, 2.0, 3.0, 4.0])).score"
+    )
+    assert 1 / (1 + np.exp(-float(str(total)))) == pytest.approx(float(str(score)), abs=1e-5)
