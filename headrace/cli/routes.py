@@ -159,7 +159,7 @@ def rollback(
     context: typer.Context,
     endpoint: Endpoint,
     tenant: Tenant = "default",
-    to: Annotated[int | None, typer.Option("--to", help="An epoch; default: the last one with other models.")] = None,
+    to: Annotated[int | None, typer.Option("--to", help="An epoch; default: the last other route.")] = None,
     reason: Reason = "rolled back by hand",
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -67,7 +67,8 @@ def roll_back(
     """Make an earlier route the newest one again.
 
     Args:
-        to_epoch: default: the last one before `current` that differs in who may serve (not only in weights).
+        to_epoch: default: the last one before `current` that differs from it; where `current` is a rollback itself, before the
+            one that it went back to, so that rolling back twice goes back by two.
 
     Raises:
         NotFoundError: there is no such epoch.
@@ -75,7 +76,9 @@ def roll_back(
     history = read_history(connection, current.tenant_id, current.endpoint)
     earlier = [each for each in history if each.epoch < current.epoch]
     if to_epoch is None:
-        found = next((each for each in reversed(earlier) if serving_models(each) != serving_models(current)), None)
+        start = (current.evidence or {}).get("back_to", current.epoch)
+        different = [each for each in earlier if each.epoch < start and each.route_json() != current.route_json()]
+        found = different[-1] if different else None
     else:
         found = next((each for each in earlier if each.epoch == to_epoch), None)
     if found is None:
@@ -92,6 +95,7 @@ def roll_back(
         found.members,
         changed_by=changed_by,
         reason=f"{reason} (back to epoch {found.epoch})",
+        evidence={"back_to": found.epoch},
         expect_epoch=current.epoch,
     )
 

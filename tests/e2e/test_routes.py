@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from core.errors import ConflictError, InvalidInputError
+from core.errors import ConflictError, InvalidInputError, NotFoundError
 from learning.routing.changes import roll_back, write_route
 from pipelines.routing import RouteMember, must_read_current, read_at, read_history
 from tests.e2e.trial import ENDPOINT, START, Artifacts, Trial, linear, running_trial
@@ -173,19 +173,23 @@ def test_no_prediction_ever_meets_half_of_a_change(trial: Trial) -> None:
         assert found == whole[epoch % 2][1], f"epoch {epoch}"
 
 
-def test_a_rollback_brings_the_last_route_with_other_models_back_under_a_new_epoch(trial: Trial) -> None:
+def test_a_rollback_brings_the_last_other_route_back_under_a_new_epoch_and_a_second_one_goes_further(trial: Trial) -> None:
     change: dict[str, Any] = {"changed_by": "test", "reason": "change"}
     write_route(trial.connection, "rolled", ENDPOINT, "ensemble_mean", [m(1, 0.6), m(2, 0.4)], **change)
     write_route(trial.connection, "rolled", ENDPOINT, "blue_green", [m(3)], **change)
     current = write_route(trial.connection, "rolled", ENDPOINT, "blue_green", [m(3, 0.5)], **change)
-    back = roll_back(trial.connection, current, changed_by="guard", reason="errors")
-    assert (back.epoch, back.strategy, [(each.name, each.weight) for each in back.members]) == (
-        4, "ensemble_mean", [("m@1", 0.6), ("m@2", 0.4)],
+    once = roll_back(trial.connection, current, changed_by="cli", reason="errors")
+    assert (once.epoch, [(each.name, each.weight) for each in once.members]) == (4, [("m@3", 1.0)])
+    twice = roll_back(trial.connection, once, changed_by="cli", reason="errors")
+    assert (twice.epoch, twice.strategy, [(each.name, each.weight) for each in twice.members]) == (
+        5, "ensemble_mean", [("m@1", 0.6), ("m@2", 0.4)],
     )  # fmt: skip
-    assert (back.changed_by, back.reason) == ("guard", "errors (back to epoch 1)")
+    assert (twice.changed_by, twice.reason) == ("cli", "errors (back to epoch 1)")
+    with pytest.raises(NotFoundError, match="no earlier route"):
+        roll_back(trial.connection, twice, changed_by="cli", reason="errors")
     retired = trial.query("SELECT weight, epoch FROM routes WHERE tenant_id = 'rolled' AND version = 3")
-    assert retired == [(0.0, 4)]
-    assert [each.epoch for each in read_history(trial.connection, "rolled", ENDPOINT)] == [1, 2, 3, 4]
+    assert retired == [(0.0, 5)]
+    assert [each.epoch for each in read_history(trial.connection, "rolled", ENDPOINT)] == [1, 2, 3, 4, 5]
 
 
 def test_a_model_that_cannot_be_served_never_becomes_a_route(trial: Trial) -> None:
