@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from iceberg.registry import Registry
     from learning.routing.loop import Outcome
     from pipelines.routing import Connection, RouteMember, RouteState
+    from udfs.sessions import ArtifactSource
 
 app = typer.Typer(no_args_is_help=True, help="Which models serve a tenant's endpoint, now and then.")
 
@@ -110,7 +111,7 @@ def set_(
             changed_by="cli",
             reason=reason,
             expect_epoch=expect_epoch,
-            artifacts=None if unchecked else _registry(settings),
+            artifacts=None if unchecked else _artifacts(settings),
         )
     _print([state], as_json=as_json)
 
@@ -149,7 +150,7 @@ def shadow(
             changed_by="cli",
             reason=reason,
             expect_epoch=current.epoch,
-            artifacts=None if unchecked else _registry(settings),
+            artifacts=None if unchecked else _artifacts(settings),
         )
     _print([state], as_json=as_json)
 
@@ -289,7 +290,7 @@ def ramp(
             changed_by="cli",
             reason=reason,
             expect_epoch=current.epoch,
-            artifacts=None if unchecked else _registry(settings),
+            artifacts=None if unchecked else _artifacts(settings),
         )
         write_policy(connection, tenant, endpoint, planned)
     _print([state], as_json=as_json)
@@ -378,6 +379,13 @@ def _registry(settings: Settings) -> Registry:
 
     catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
     return Registry(catalog, settings.resolved_warehouse)
+
+
+def _artifacts(settings: Settings) -> ArtifactSource:
+    """Where models are looked at before a route names them; the UDF server loads them meanwhile."""
+    from udfs.warming import WarmingSource
+
+    return WarmingSource(_registry(settings), settings.udf_url)
 
 
 def _member(text: str, role: str) -> RouteMember:

@@ -16,6 +16,7 @@ from udfs.client import UdfClient
 from udfs.functions.loading import load_folder, lock
 from udfs.functions.table import LIVE_FILE
 from udfs.server import build_server
+from udfs.warming import WarmingSource
 
 ONE = """
 from udfs.functions import udf
@@ -227,6 +228,15 @@ def test_a_model_is_warmed_before_a_route_names_it(client, artifacts):
     assert client.load_model("absent", 1)["code"] == "model_not_found"
     with pytest.raises(InvalidInputError, match="`version` must be an integer"):
         client.act("load_model", model="sick", version="2")
+
+
+def test_who_looks_at_a_version_warms_it_on_the_server_too(client, server, artifacts):
+    source = WarmingSource(artifacts, f"http://127.0.0.1:{server.port}")
+    assert source.load_artifact("sick", 1) == artifacts.stored["sick", 1]
+    assert client.health()["models"] == ["sick@1"]
+    with pytest.raises(InvalidInputError, match="refuses `pickled@1`"):
+        source.load_artifact("pickled", 1)
+    assert WarmingSource(artifacts, "http://127.0.0.1:1").load_artifact("sick", 2) == artifacts.stored["sick", 2]
 
 
 @pytest.fixture
