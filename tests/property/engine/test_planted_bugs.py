@@ -19,6 +19,7 @@ from engine.operators.base import Delta, EpochContext, Operator, no_change
 from tests.property.engine.cases import cases, check
 from tests.property.engine.harness import EngineBox, Oracle
 from tests.property.engine.profiles import QUICK
+from tests.property.engine.test_changelog import changelog_cases, check_changelog
 from tests.property.engine.test_temporal_join import check_temporal, temporal_cases
 from tests.property.engine.test_window_close import check_closing, closing_cases
 
@@ -85,7 +86,7 @@ def _forget_epochs(step: Step) -> Step:
 
 
 _MUTANTS = {"retractions": _swallow_retractions, "rows": _swallow_rows, "epochs": _forget_epochs}
-_APPEND_ONLY = {"WindowCloseAggregate", "WindowCloseSort", "ValuesLeaf", "Deduplicate"}
+_APPEND_ONLY = {"Changelog", "WindowCloseAggregate", "WindowCloseSort", "ValuesLeaf", "Deduplicate"}
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,14 @@ def _hunt(operator: type[Operator], box: EngineBox) -> None:
             check_temporal(case, box, None)  # type: ignore[arg-type]
 
         temporal()
+    elif operator.__name__ == "Changelog":
+
+        @_HUNT
+        @given(case=changelog_cases())
+        def changelog(case: object) -> None:
+            check_changelog(case, box, None)  # type: ignore[arg-type]
+
+        changelog()
     else:
         oracle = Oracle()
 
