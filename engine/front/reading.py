@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from engine.catalog.objects import Relation
@@ -11,13 +13,25 @@ from engine.connectors.arrow_types import physical_type
 from engine.plan.algebra import Node, Scan
 from engine.plan.batch import render_query
 from engine.plan.rules import rewrite
+from engine.plan.traversal import map_tree
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import UnsupportedQuery
+from engine.sql.expressions import AggregateCall, Expr, WindowCall, lenient
 
 
 def read_sql(node: Node, environment: Environment) -> str:
     """One DuckDB query with columns c0, c1 ..., over stored relations and `environment.tables`."""
-    return render_query(rewrite(node), lambda scan: read_scan(scan, environment))
+    node = rewrite(node)
+    if environment.settings.get("batch_expr_strict_mode") == "false":
+        node = map_tree(node, _lenient)
+    return render_query(node, lambda scan: read_scan(scan, environment))
+
+
+def _lenient(expr: Expr) -> Expr:
+    """What gives NULL where `expr` fails on a row."""
+    if isinstance(expr, (AggregateCall, WindowCall)):
+        return replace(expr, args=tuple(_lenient(arg) for arg in expr.args))
+    return lenient(expr)
 
 
 def read_scan(scan: Scan, environment: Environment) -> str:

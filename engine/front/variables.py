@@ -37,9 +37,9 @@ _DEFAULTS = {
     "rw_streaming_enable_delta_join": "false", "rw_streaming_enable_bushy_join": "true", "rw_enable_two_phase_agg": "true",
     "rw_force_two_phase_agg": "false", "rw_force_split_distinct_agg": "false", "rw_enable_share_plan": "true",
     "rw_enable_join_ordering": "true", "rw_batch_enable_sort_agg": "true", "rw_batch_enable_lookup_join": "true",
-    "batch_enable_distributed_dml": "false", "batch_expr_strict_mode": "false", "batch_parallelism": "default",
+    "batch_enable_distributed_dml": "false", "batch_expr_strict_mode": "true", "batch_parallelism": "default",
     "batch_hnsw_ef_search": "40", "max_split_range_gap": "8", "enable_multi_table_filter_pushdown": "true",
-    "enable_index_selection": "true", "enable_mv_selection": "false", "enable_locality_backfill": "false",
+    "enable_index_selection": "true", "enable_mv_selection": "false", "enable_locality_backfill": "false", "enable_serverless_backfill": "false", "streaming_parallelism_for_backfill": "default",
     "streaming_use_arrangement_backfill": "true", "streaming_use_snapshot_backfill": "false", "streaming_use_shared_source": "true",
     "streaming_allow_jsonb_in_stream_key": "false", "streaming_enable_materialized_expressions": "true",
     "streaming_enable_unaligned_join": "false", "streaming_separate_consecutive_join": "false", "streaming_separate_sink": "false",
@@ -64,7 +64,7 @@ _ALIASES = {
 }
 _DURATIONS = {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
 _UNITS_MS = {"": 1.0, "us": 0.001, "ms": 1.0, "s": 1_000.0, "min": 60_000.0, "h": 3_600_000.0, "d": 86_400_000.0}
-_BOOLEANS = {"rw_implicit_flush", "background_ddl"}
+_BOOLEANS = {"rw_implicit_flush", "background_ddl", "batch_expr_strict_mode"}
 
 
 class Variables:

@@ -207,7 +207,7 @@ def _plain_values(query: exp.Expr) -> exp.Values | None:
         others = [k for k, v in query.args.items() if v and k not in ("expressions", "from_", "kind")]
         if from_ is not None and isinstance(from_.this, exp.Values) and not from_.this.args.get("alias") and not others:
             values: exp.Values = from_.this
-            return values
+            return values if values.find(exp.Query) is None or values.find(exp.Var) is not None else None
     return None
 
 

@@ -411,6 +411,7 @@ def literal_value(expr: Expr) -> object:
     raise ValueError("not a constant")
 
 
+_TRY = "try"
 _INFALLIBLE = frozenset(
     {
         *("=", "<>", "<", "<=", ">", ">=", "and", "or", "not", "||", "coalesce", "nullif", "greatest", "least", "concat"),
@@ -422,23 +423,42 @@ _INFALLIBLE = frozenset(
 
 def fallible(expr: Expr) -> bool:
     """Whether evaluating it may raise an error on some row (a bad cast, a division by zero, an overflow)."""
-    for e in walk(expr):
-        if (
-            isinstance(e, Call)
-            and e.name not in _INFALLIBLE
-            and not (e.type.name.startswith("float") and e.name in ("+", "-", "*", "/"))
-        ):
-            return True
-        if isinstance(e, Cast):
-            source, target = e.arg.type, e.type
-            widening = source.is_numeric and target.is_numeric and source.rank <= target.rank
-            if not widening and target.name != "varchar" and not isinstance(e.arg, Literal):
-                return True
+    if isinstance(expr, Call) and expr.name == _TRY:
+        return False
+    return _fails(expr) or any(fallible(child) for child in expr.children())
+
+
+def _fails(expr: Expr) -> bool:
+    """Whether this step may, its arguments being good."""
+    if isinstance(expr, Call):
+        return expr.name not in _INFALLIBLE and not (expr.type.name.startswith("float") and expr.name in ("+", "-", "*"))
+    if isinstance(expr, Cast):
+        source, target = expr.arg.type, expr.type
+        widening = source.is_numeric and target.is_numeric and source.rank <= target.rank
+        return not widening and target.name != "varchar" and not isinstance(expr.arg, Literal)
     return False
+
+
+def lenient(expr: Expr) -> Expr:
+    """The same, with NULL where a step fails on a row.
+
+    Every step that may fail has a TRY of its own: were there one around the whole, DuckDB would compute what two of them have
+    in common before both, without any.
+    """
+    if not fallible(expr):
+        return expr
+    if any(isinstance(e, LambdaParameter) for e in walk(expr)):
+        return expr if is_volatile(expr) else _tried(expr)
+    inner = expr.replace_children(tuple(lenient(child) for child in expr.children()))
+    # DuckDB allows no TRY around what is volatile.
+    return _tried(inner) if _fails(expr) and not is_volatile(inner) else inner
+
+
+def _tried(expr: Expr) -> Expr:
+    return Call(expr.type, _TRY, (expr,), "TRY({0})")
 
 
 def render_lenient(expr: Expr, alias: str | Callable[[int], str] = "") -> str:
     """As `render`, but an error on a row makes the value NULL, as in RisingWave's streaming jobs: a view must not stand still
     because of one row."""
-    sql = render(expr, alias)
-    return f"TRY({sql})" if fallible(expr) and not is_volatile(expr) else sql
+    return render(lenient(expr), alias)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from engine.plan.algebra import GroupTopN, Join, Node, Over, TopN
 from engine.plan.traversal import map_expressions, with_inputs
-from engine.sql.expressions import Call, Expr, conjunction, conjuncts, fallible, is_volatile
+from engine.sql.expressions import Call, Expr, conjunction, conjuncts, fallible, lenient
 
 
 def tolerate_bad_rows(node: Node) -> Node:
@@ -29,7 +29,7 @@ _TIMES = frozenset({"timestamp", "timestamptz"})
 
 
 def _attempt(expr: Expr) -> Expr:
-    return Call(expr.type, "try", (expr,), "TRY({0})") if _may_fail(expr) and not is_volatile(expr) else expr
+    return lenient(expr) if _may_fail(expr) else expr
 
 
 def _may_fail(expr: Expr) -> bool:

@@ -76,10 +76,26 @@ def _bind_query(query: exp.Expr, environment: Environment) -> BoundQuery:
         inner = _bind_set_operation(query, environment)
         return BoundQuery(_limit(_plain_order(inner, query, environment), query, environment))
     if isinstance(query, exp.Values):
-        return BoundQuery(bind_values(query, environment))
+        rows = _rows_as_queries(query)
+        return bind_query(rows, environment) if rows is not None else BoundQuery(bind_values(query, environment))
     if isinstance(query, exp.Select):
         return BoundQuery(_SelectBinder(query, environment).bind())
     raise UnsupportedQuery(f"`{query.key}` is not a query that we understand", position=position_of(query))
+
+
+def _rows_as_queries(values: exp.Values) -> exp.Query | None:
+    """VALUES in which subqueries stand, as one SELECT a row; None where there are none."""
+    if values.find(exp.Query) is None or values.find(exp.Var) is not None:
+        return None
+    names = [f"column{i + 1}" for i in range(len(values.expressions[0].expressions))]
+    found: exp.Query | None = None
+    for row in values.expressions:
+        if len(row.expressions) != len(names):
+            raise SqlError("VALUES lists must all be the same length", position=position_of(values), sqlstate="42601")
+        items = [exp.Alias(this=e.copy(), alias=exp.to_identifier(n)) for e, n in zip(row.expressions, names, strict=True)]
+        select = exp.Select(expressions=items)
+        found = select if found is None else exp.Union(this=found, expression=select, distinct=False)
+    return found
 
 
 def bind_values(values: exp.Values, environment: Environment) -> Values:
