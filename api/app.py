@@ -18,12 +18,12 @@ import api.v2.routes
 from api.database import Database
 from api.experiments.service import Experiments
 from api.experiments.store import Store
+from api.fast_paths import FastPaths
 from api.graphql.context import Services
 from api.http import problems
 from api.http.guard import OriginGuard
 from api.http.identity import Authenticator
 from api.inference.active_routes import ActiveRoutes
-from api.inference.door import PredictDoor
 from api.inference.lineage import Lineage
 from api.inference.service import Inference
 from api.ingest.log import KafkaLog
@@ -118,6 +118,6 @@ def build_app(
     app.include_router(api.health.build_router(probes, lifecycle))
     app.include_router(api.v2.routes.build_router(v2, authenticator, probes, lifecycle, api.health.headrace_version()))
     app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
-    app.add_middleware(PredictDoor, inference=inference, authenticator=authenticator)
+    app.add_middleware(FastPaths, inference=inference, v2=v2, authenticator=authenticator)
     app.add_middleware(OriginGuard, check_host=settings.auth == "development", allowed_origins=settings.api_allowed_origins)
     return app

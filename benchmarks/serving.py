@@ -31,8 +31,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from http_load import Load, await_answer, flat_out, http_request, paced
 
-from benchmarks.http_load import Load, await_answer, flat_out, http_request, paced
 from core.clock import SystemClock
 from core.settings import Settings
 from headrace.platform import running_platform

@@ -74,21 +74,24 @@ def build_router(v2: V2, authenticator: Authenticator, probes: list[Probe], life
     @router.post("/models/{name}/versions/{model_version}/infer")
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
         """Run a model on tensors."""
-
-        async def answer() -> Response:
-            tenant = authenticator.authenticate(request).tenant
-            body = await read_body(request, max_bytes=MAX_BODY_BYTES)
-            length = request.headers.get(HEADER_LENGTH)
-            asked, inputs = (
-                _parse(body, length) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(_parse, body, length)
-            )
-            wanted = _wanted(asked)
-            found = await v2.infer(tenant, name, model_version, inputs, list(wanted) if wanted else None)
-            return _answer(name, asked, found, wanted)
-
-        return await _told(answer)
+        return await answer_infer(v2, authenticator, request, name, model_version)
 
     return router
+
+
+async def answer_infer(v2: V2, authenticator: Authenticator, request: Request, name: str, version: str | None) -> Response:
+    """Answer an inference request, also with what is wrong with it."""
+
+    async def answer() -> Response:
+        tenant = authenticator.authenticate(request).tenant
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
+        length = request.headers.get(HEADER_LENGTH)
+        asked, inputs = _parse(body, length) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(_parse, body, length)
+        wanted = _wanted(asked)
+        found = await v2.infer(tenant, name, version, inputs, list(wanted) if wanted else None)
+        return _answer(name, asked, found, wanted)
+
+    return await _told(answer)
 
 
 async def _told(answer: Callable[[], Awaitable[Response]]) -> Response:

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from api.fast_paths import FastPaths
 from api.http import problems
 from api.http.identity import Authenticator
 from api.inference.active_routes import FRESH_SECONDS, ActiveRoutes
-from api.inference.door import PredictDoor
 from api.inference.lineage import Lineage
 from api.inference.routes import build_router
 from api.inference.rows import MAX_ROWS
 from api.inference.service import Inference
 from api.reading.lake import Lake
+from api.v2.models import Models
+from api.v2.service import V2
 from core.fakes import ManualClock
 from core.settings import Settings
 from iceberg.registry import Registry
@@ -74,7 +76,7 @@ class Api:
         return [json.loads(record.value) for record in self.log.topics.get("predictions.online", [])]
 
 
-def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0, door: bool = True) -> Api:
+def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0, fast: bool = True) -> Api:
     clock, log, reads = ManualClock(), ListLog(), RouteReads()
     reads.routes["default", "default"] = (3, route_of(("default", 1, 1.0)))
     lineage = Lineage(Lake(settings), clock)
@@ -82,15 +84,16 @@ def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0, do
     app = FastAPI()
     problems.install(app)
     app.include_router(build_router(inference, Authenticator(settings)))
-    if door:
-        app.add_middleware(PredictDoor, inference=inference, authenticator=Authenticator(settings))
+    if fast:
+        v2 = V2(Models(Lake(settings), clock), udf_url)
+        app.add_middleware(FastPaths, inference=inference, v2=v2, authenticator=Authenticator(settings))
     return Api(app, inference, log, reads, clock)
 
 
 @pytest.fixture
 def routed(lake_settings: Settings, udf_server: UdfFlightServer) -> Iterator[Api]:
-    """Without the door: FastAPI's own route."""
-    built = build(lake_settings, f"http://127.0.0.1:{udf_server.port}", door=False)
+    """Without the fast paths: FastAPI's own route."""
+    built = build(lake_settings, f"http://127.0.0.1:{udf_server.port}", fast=False)
     yield built
     built.inference.close()
 
@@ -302,7 +305,7 @@ async def test_a_udf_server_that_comes_back_is_waited_for_and_one_that_does_not_
         ('{"features": [[1.0, 2.0, 3.0]]}', {"content-length": "999999999"}),
     ],
 )
-async def test_the_door_and_the_documented_route_answer_alike(
+async def test_the_fast_path_and_the_documented_route_answer_alike(
     api: Api, routed: Api, body: str, headers: dict[str, str]
 ) -> None:
     answers = []

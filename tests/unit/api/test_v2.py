@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from api.fast_paths import FastPaths
 from api.health import Lifecycle, Probe
 from api.http.identity import Authenticator
 from api.reading.lake import Lake
@@ -28,8 +30,10 @@ from udfs.sessions import LoadedModel, ModelSessions
 ROWS = np.random.default_rng(8).normal(size=(5, 3)).astype(np.float32)
 
 
-@pytest.fixture
-async def caller(lake_settings: Settings, registry: Registry, udf_server: UdfFlightServer) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(params=["routes", "fast path"])
+async def caller(
+    request: pytest.FixtureRequest, lake_settings: Settings, registry: Registry, udf_server: UdfFlightServer
+) -> AsyncIterator[httpx.AsyncClient]:
     v2 = V2(Models(Lake(lake_settings), ManualClock()), f"http://127.0.0.1:{udf_server.port}")
 
     async def fine() -> None:
@@ -38,6 +42,8 @@ async def caller(lake_settings: Settings, registry: Registry, udf_server: UdfFli
     probes = [Probe(name, False, fine) for name in ("udf_server", "catalog")]
     app = FastAPI()
     app.include_router(build_router(v2, Authenticator(lake_settings), probes, Lifecycle(), "9"))
+    if request.param == "fast path":
+        app.add_middleware(FastPaths, inference=None, v2=v2, authenticator=Authenticator(lake_settings))
     async with connected(app) as client:
         yield client
     v2.close()
@@ -174,8 +180,6 @@ async def test_without_a_version_the_production_alias_decides_and_else_the_newes
     models = Models(Lake(lake_settings), clock)
     artifact = registry.load_artifact("other", 1)
     sealed = {"kind": "random_forest", "labels": ("0", "1"), "metrics": {}, "tags": {}, "training_data": {}, "code_hash": "x"}
-    from datetime import timedelta
-
     for _ in range(2):
         registry.register("moving", artifact, **sealed, duration=timedelta(seconds=1))  # type: ignore[arg-type]
     tenant: Any = "acme"
