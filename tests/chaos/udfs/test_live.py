@@ -21,10 +21,10 @@ def test_swaps_weight_changes_and_broken_models_fail_no_call_and_leave_no_versio
     print(json.dumps(outcome.as_json(), indent=2))
     assert outcome.events == Counter(swap=3, weights=6, broken=len(BROKEN))
     assert outcome.failed == []
-    assert outcome.rows == outcome.calls * live.ROWS > 3_000
+    assert outcome.rows == outcome.calls * live.ROWS > 1_000
     assert outcome.unknown_versions == 0
     assert outcome.broken_that_served == []
-    assert len(outcome.rows_by_version) == 4, "the first version and all that took its place answered"
+    assert len(outcome.rows_by_version) >= 3, "versions that took the first one's place answered"
 
 
 def test_a_restart_is_a_call_that_took_longer(tmp_path: Path) -> None:

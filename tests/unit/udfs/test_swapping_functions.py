@@ -298,4 +298,4 @@ def test_a_bench_tells_rows_a_second_each_way(server, folder, capsys):
     told = json.loads(capsys.readouterr().out)
     assert [each["way"] for each in told] == ["python", "arrow", "flight"]
     assert all(each["rows_per_second"] > 0 and each["batch"] == 50 for each in told)
-    assert told[0]["rows_per_second"] > told[1]["rows_per_second"] > told[2]["rows_per_second"]
+    assert told[0]["p50_milliseconds"] < told[2]["p50_milliseconds"], "a call over the wire costs more than one in Python"
