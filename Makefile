@@ -15,7 +15,7 @@ DATA_DIR ?= .headrace
 # one worker, so that a platform or a Kafka that its tests share is started once.
 WORKERS ?= 2
 
-.PHONY: help setup demo dev test check lint bench nightly lock format clean
+.PHONY: help setup demo dev test check lint bench nightly lock protos format clean
 
 help: ## List the recipes
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ nightly: $(READY) ## The long tests
 format: $(READY) ## Format and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+protos: $(READY) ## Generate the messages of the V2 protocol for gRPC
+	$(BIN)/uv run --no-project --with grpcio-tools --python $(BIN)/python python -m grpc_tools.protoc \
+		-I api/v2/grpc --python_out=api/v2/grpc --pyi_out=api/v2/grpc api/v2/grpc/open_inference.proto
 
 lock: $(READY) ## Rebuild requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra demo --extra dev --python-version 3.11 pyproject.toml -o requirements.lock

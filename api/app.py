@@ -36,6 +36,7 @@ from api.reading.lake import Lake
 from api.reading.predictions import Predictions
 from api.reading.quarantine import Quarantine
 from api.schema import build_schema
+from api.v2.grpc.server import V2Servicer
 from api.v2.models import Models
 from api.v2.service import V2
 from core.clock import Clock
@@ -116,7 +117,9 @@ def build_app(
     app.include_router(api.experiments.routes.build_router(experiments, authenticator))
     probes = api.health.build_probes(database, log, lake, settings.udf_url, hubs[0])
     app.include_router(api.health.build_router(probes, lifecycle))
-    app.include_router(api.v2.routes.build_router(v2, authenticator, probes, lifecycle, api.health.headrace_version()))
+    version = api.health.headrace_version()
+    app.include_router(api.v2.routes.build_router(v2, authenticator, probes, lifecycle, version))
+    app.state.v2_servicer = V2Servicer(v2, authenticator, probes, lifecycle, version)
     app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
     app.add_middleware(FastPaths, inference=inference, v2=v2, authenticator=authenticator)
     app.add_middleware(OriginGuard, check_host=settings.auth == "development", allowed_origins=settings.api_allowed_origins)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import build_app
+from api.v2.grpc.server import build_server
 from core.clock import Clock, SystemClock
-from core.errors import ConflictError
+from core.errors import ConflictError, UnavailableError
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,8 @@ def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callabl
     Raises:
         ConflictError: somebody else has the port.
     """
-    listener = _listen(settings.api_host, settings.api_port)
-    host, port = listener.getsockname()[:2]
+    listeners = [_listen(settings.api_host, port) for port in (settings.api_port, *settings.api_extra_ports)]
+    host, port = listeners[0].getsockname()[:2]
     app = build_app(settings, clock=clock or SystemClock())
     config = uvicorn.Config(
         app,
@@ -57,21 +60,45 @@ def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callabl
             on_listening(host, port)
 
     # uvicorn's choice of event loop: uvloop where there is one.
-    with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_Server(config, app, ready).serve(sockets=[listener]))
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=config.get_loop_factory()))
+        runner.run(_Server(config, app, ready, (settings.api_host, settings.resolved_v2_grpc_port)).serve(sockets=listeners))
 
 
 class _Server(uvicorn.Server):
-    """Stops on the first signal without dying by it, and tells when it listens."""
+    """Stops on the first signal without dying by it, tells when it listens, and serves gRPC beside HTTP."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None], v2_grpc: tuple[str, int | None]
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._ready = ready
+        self._v2_grpc = v2_grpc
+        self._grpc_server: Any = None  # grpc publishes no types
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        host, port = self._v2_grpc
+        if port is not None:
+            await self._start_grpc(host, port)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._grpc_server is not None:
+            await self._grpc_server.stop(DRAIN_SECONDS)
+        await super().shutdown(sockets)
+
+    async def _start_grpc(self, host: str, port: int) -> None:
+        try:
+            self._grpc_server, bound = build_server(self._app.state.v2_servicer, host, port)
+        except UnavailableError as problem:  # everything else is of more use than nothing
+            logger.error("no gRPC", extra={"reason": str(problem)})
+            return
+        await self._grpc_server.start()
+        logger.info("v2 gRPC listens", extra={"host": host, "port": bound})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._app.state.lifecycle.draining = True

@@ -84,6 +84,12 @@ class Settings(_Frozen):
     )
     api_host: str = LOOPBACK
     api_port: int = Field(8000, ge=0, le=65535)
+    api_extra_ports: tuple[int, ...] = Field(
+        (), description="Other ports on which the same API answers, as JSON, e.g. `[8001, 8002, 8050]`."
+    )
+    v2_grpc_port: int | None = Field(
+        8001, ge=0, le=65535, description="gRPC of the V2 inference protocol; 8081 when 8001 is one of `api_extra_ports`."
+    )
     catalog_type: Literal["jdbc", "rest"] = "jdbc"
     catalog_uri: str | None = Field(None, description="Default: a SQLite file in the data folder (`jdbc:sqlite:PATH`).")
     warehouse: str | None = Field(None, description="Default: the folder `warehouse` in the data folder.")
@@ -99,6 +105,10 @@ class Settings(_Frozen):
     )
     engine: EngineSettings = EngineSettings()
     broker: BrokerSettings = BrokerSettings()
+
+    @property
+    def resolved_v2_grpc_port(self) -> int | None:
+        return 8081 if self.v2_grpc_port == 8001 and 8001 in self.api_extra_ports else self.v2_grpc_port
 
     @property
     def resolved_warehouse(self) -> str:

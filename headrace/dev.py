@@ -99,6 +99,7 @@ def _announce(platform: Platform, *, as_json: bool) -> None:
     places = {
         "api": platform.api_url,
         "graphql": f"{platform.api_url}/graphql",
+        "v2_grpc": f"{settings.api_host}:{settings.resolved_v2_grpc_port}",
         "database": settings.database_url,
         "kafka": settings.kafka,
         "udf": settings.udf_url,

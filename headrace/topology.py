@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Container
+from typing import Any
 
 from core.settings import Settings
 from headrace.ports import accepts_connections, free_port, parse_address, replace_port
@@ -15,7 +16,8 @@ SERVICES = ("broker", "udf", "engine", "api")
 
 
 PORTS_FILE = "ports.json"
-_ADDRESSES = ("kafka", "database_url", "udf_url", "api_port")
+_ADDRESSES = ("kafka", "database_url", "udf_url", "api_port", "v2_grpc_port")
+_PORTS = frozenset({"api_port", "v2_grpc_port"})
 
 
 def resolve_ports(settings: Settings, *, flexible: Container[str] = ()) -> Settings:
@@ -33,8 +35,10 @@ def resolve_ports(settings: Settings, *, flexible: Container[str] = ()) -> Setti
     chosen: dict[str, int] = {}
     update: dict[str, object] = {}
     for name in _ADDRESSES:
-        value = getattr(settings, name)
-        host, port = (settings.api_host, value) if name == "api_port" else parse_address(value, setting=name)
+        value: Any = settings.resolved_v2_grpc_port if name == "v2_grpc_port" else getattr(settings, name)  # Any: text or port
+        if value is None:
+            continue
+        host, port = (settings.api_host, value) if name in _PORTS else parse_address(value, setting=name)
         free_choice = port == 0 or (name in flexible and accepts_connections(host, port))
         if name in remembered and (port == 0 or name in flexible):
             port = remembered[name]
@@ -42,7 +46,7 @@ def resolve_ports(settings: Settings, *, flexible: Container[str] = ()) -> Setti
             port = free_port(host)
         if name in remembered or free_choice:
             chosen[name] = port
-        update[name] = port if name == "api_port" else replace_port(value, port)
+        update[name] = port if name in _PORTS else replace_port(value, port)
     if chosen:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
