@@ -116,6 +116,9 @@ def _declare() -> None:
     t.add("arg_max", "anyelement, any -> anyelement", "{arg_max_null({0}, {1})}")
 
 
+_DELIMITED = "hr_string_agg({list(struct_pack(v := {0}, d := {1}))})"
+
+
 def _jsonb_agg(types: tuple[SqlType, ...]) -> str:
     return f"CAST(hr_json_array({{list({json_of('{0}', types[0])})}}) AS JSON)"
 
@@ -188,12 +191,15 @@ def render_aggregate(call: AggregateCall, render_expr: Callable[[Expr], str], ov
     if call.distinct and call.name in ("sum", "avg") and types[0].name == "numeric":
         return f"hr_numeric_{call.name}_list(list(DISTINCT hr_numeric_normalize({args[0]})){suffix})"
     template = _TABLE.resolve(call.name, types).function.template
+    if call.name == "string_agg" and types[0].name == "varchar" and not isinstance(call.args[1], Literal):
+        template = _DELIMITED  # DuckDB wants a constant
     if call.distinct:
         # 1.0 and 1.00 are one value.
         args = [f"hr_numeric_normalize({a})" if t.name == "numeric" else a for a, t in zip(args, types, strict=True)]
         if not order and call.name in ("array_agg", "jsonb_agg", "string_agg"):
             # Each value once, as after a sort, so that the result does not depend on where rows came from.
-            order = f" ORDER BY {args[0]} ASC NULLS LAST"
+            sorted_by = f"struct_pack(v := {args[0]}, d := {args[1]})" if template == _DELIMITED else args[0]
+            order = f" ORDER BY {sorted_by} ASC NULLS LAST"
     return _expand(template, args, distinct, order, suffix)
 
 

@@ -63,6 +63,12 @@ class NativeFunction:
     function: Callable[..., Any]  # any value that DuckDB takes
 
 
+_OR_NULL = (
+    "hr_numeric_sum", "hr_numeric_avg", "hr_numeric_avg_whole", "hr_numeric_sum_list", "hr_numeric_avg_list", "hr_numeric_variance",
+    "hr_numeric_multiply", "hr_json_object", "hr_int256_sum",
+)  # fmt: skip
+"""What aggregates end in: each has a twin `..._or_null`, because DuckDB allows no TRY around an aggregate."""
+
 _FUNCTIONS: dict[str, NativeFunction] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,11 +110,31 @@ def _guarded(function: Callable[..., Any], parameters: tuple[str, ...] | None, n
     return call
 
 
+def or_null(sql: str) -> str:
+    """The SQL of an aggregate that gives NULL where it would fail: a sum out of range, a NULL for a key of an object."""
+    return re.sub(rf"\b({'|'.join(_OR_NULL)})\(", r"\1_or_null(", sql)
+
+
+def _forgiving(item: NativeFunction) -> NativeFunction:
+    def call(*args: object) -> Any:
+        if any(isinstance(arg, list) and item.name.startswith("hr_numeric") and None in arg for arg in args):
+            return None  # a product in it was out of range
+        try:
+            return item.function(*args)
+        except ValueFault:
+            return None
+
+    if item.parameters is not None:
+        call.__signature__ = inspect.signature(item.function)  # type: ignore[attr-defined]  # every function may carry one
+    return NativeFunction(f"{item.name}_or_null", item.parameters, item.returns, call)
+
+
 def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
     """Make all functions known to the connection's database; every other connection to it has them too."""
     for module in _MODULES:
         importlib.import_module(f"engine.functions.{module}")
-    for item in _FUNCTIONS.values():
+    twins = [_forgiving(_FUNCTIONS[name]) for name in _OR_NULL if name in _FUNCTIONS]
+    for item in (*_FUNCTIONS.values(), *twins):
         connection.create_function(
             item.name,
             item.function,

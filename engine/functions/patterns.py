@@ -117,6 +117,12 @@ def _reference(found: re.Match[str], name: str) -> str:
     return (found[int(name)] or "") if int(name) <= found.re.groups else ""
 
 
+@native("hr_ends_open", "VARCHAR", "VARCHAR", returns="BOOLEAN")
+def _ends_open(pattern: str, escape: str) -> bool:
+    """Whether the pattern ends in an escape character that escapes nothing."""
+    return (len(pattern) - len(pattern.rstrip(escape))) % 2 == 1
+
+
 @native("hr_similar", "VARCHAR", "VARCHAR", "VARCHAR", returns="BOOLEAN")
 def _similar(text: str, pattern: str, escape: str) -> bool:
     return re.fullmatch(_similar_pattern(pattern, escape), text, re.DOTALL) is not None
@@ -144,10 +150,14 @@ def _similar_pattern(pattern: str, escape: str) -> str:
 
 
 def declare(t: FunctionTable) -> None:
-    t.add("like", "varchar, varchar -> bool", "({0} LIKE {1} ESCAPE '\\')")
-    t.add("ilike", "varchar, varchar -> bool", "({0} ILIKE {1} ESCAPE '\\')")
+    # DuckDB's own error about such a pattern could not be caught.
+    fault = "CAST(hr_fail('22025', 'LIKE pattern must not end with escape character') AS BOOLEAN)"
     for name in ("like", "ilike"):
-        t.add(name, "varchar, varchar, varchar -> bool", f"({{0}} {name.upper()} {{1}} ESCAPE {{2}})")
+        matched = f"({{0}} {name.upper()} {{1}} ESCAPE"
+        open_end = "suffix({1}, '\\') AND hr_ends_open({1}, '\\')"
+        t.add(name, "varchar, varchar -> bool", f"(CASE WHEN {open_end} THEN {fault} ELSE {matched} '\\') END)")
+        open_end = "length({2}) > 1 OR (length({2}) = 1 AND suffix({1}, {2}) AND hr_ends_open({1}, {2}))"
+        t.add(name, "varchar, varchar, varchar -> bool", f"(CASE WHEN {open_end} THEN {fault} ELSE {matched} {{2}}) END)")
     t.add("like", "bytea, bytea -> bool", "(hex({0}) LIKE hex({1}))")
     t.add("similar to", "varchar, varchar -> bool", "hr_similar({0}, {1}, '\\')")
     t.add("similar to", "varchar, varchar, varchar -> bool", "hr_similar({0}, {1}, {2})")

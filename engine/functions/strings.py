@@ -66,10 +66,23 @@ def _split_part(text: str, delimiter: str, number: int) -> str:
     return parts[at] if -len(parts) <= at < len(parts) else ""
 
 
+_LONGEST = 1 << 26
+"""Characters of a text that padding or repeating may make: the store's memory is bounded."""
+
+
+@native("hr_string_agg", "STRUCT(v VARCHAR, d VARCHAR)[]", returns="VARCHAR")
+def _string_agg(parts: list[dict[str, str | None]]) -> str | None:
+    """Each value after the first behind its own delimiter, if that is not NULL."""
+    texts = [(part["d"] or "", part["v"]) for part in parts if part["v"] is not None]
+    return "".join(value if i == 0 else delimiter + value for i, (delimiter, value) in enumerate(texts)) if texts else None
+
+
 @native("hr_pad", "VARCHAR", "INTEGER", "VARCHAR", "BOOLEAN", returns="VARCHAR")
 def _pad(text: str, length: int, fill: str, left: bool) -> str:
     if length <= len(text) or not fill:
         return text[: max(length, 0)]
+    if length > _LONGEST:
+        raise ValueFault("54000", "requested length too large")
     lacking = length - len(text)
     padding = (fill * (lacking // len(fill) + 1))[:lacking]
     return padding + text if left else text + padding
@@ -197,7 +210,12 @@ def declare(t: FunctionTable) -> None:
         t.add(name, "varchar, int4, varchar -> varchar", f"hr_pad({{0}}, {{1}}, {{2}}, {left})")
     t.add("left", "varchar, int4 -> varchar", "left({0}, {1})")
     t.add("right", "varchar, int4 -> varchar", "right({0}, {1})")
-    t.add("repeat", "varchar, int4 -> varchar", "repeat({0}, {1})")
+    too_long = "CAST(hr_fail('54000', 'requested length too large') AS VARCHAR)"
+    t.add(
+        "repeat",
+        "varchar, int4 -> varchar",
+        f"(CASE WHEN strlen({{0}}) * CAST({{1}} AS BIGINT) > {_LONGEST} THEN {too_long} ELSE repeat({{0}}, {{1}}) END)",
+    )
     t.add("initcap", "varchar -> varchar", "hr_initcap({0})")
     t.add("translate", "varchar, varchar, varchar -> varchar", "hr_translate({0}, {1}, {2})")
     t.add("overlay", "varchar, varchar, int4 -> varchar", "hr_overlay({0}, {1}, {2}, CAST(length({1}) AS INTEGER))")

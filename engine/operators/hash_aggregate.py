@@ -110,10 +110,13 @@ class HashAggregate(Operator):
         )
         count = f"p{len(self._partials) - 1}"
         parts = f"p{first}, p{first + 1}, p{first + 2}" if numeric else f"p{first}, 0, 0"
+        # Out of range is NULL: a view must not stand still because of one sum.
         if kind == "avg":
-            final = f"hr_numeric_avg({parts}, {count})" if numeric else f"hr_numeric_avg_whole(p{first}, {count})"
+            final = (
+                f"hr_numeric_avg_or_null({parts}, {count})" if numeric else f"hr_numeric_avg_whole_or_null(p{first}, {count})"
+            )
         elif call.type.name == "numeric":
-            final = f"hr_numeric_sum({parts})"
+            final = f"hr_numeric_sum_or_null({parts})"
         else:
             final = f"CAST(p{first} AS {call.type.duckdb})"
         self._finals.append(f"CASE WHEN {count} > 0 THEN {final} END")

@@ -100,7 +100,7 @@ class RecomputeAggregate(Operator):
         ordered_calls = [call for call in self._input.calls if call.name not in _ORDERLESS]
         keys = ", ".join(f"c{p}" for p in self._input.key) if ordered_calls else ""
         ordered = f"(SELECT * FROM {rows}{f' ORDER BY {keys}' if keys else ''}) AS t"
-        return render_grouped(ordered, self._input.group_exprs, self._input.calls)
+        return render_grouped(ordered, self._input.group_exprs, self._input.calls, strict=False)
 
     def details(self) -> str:
         return f"groups {self._groups}, {', '.join(c.name for c in self._input.calls)}"

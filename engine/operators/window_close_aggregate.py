@@ -56,7 +56,7 @@ class WindowCloseAggregate(Operator):
         closed = f"c{self._window} < {render_literal(moment, TIMESTAMP)}"
         keys = ", ".join(f"c{p}" for p in self._input.key)
         rows = f"(SELECT * FROM {self._rows} WHERE {closed} ORDER BY {keys}) AS t"
-        grouped = render_grouped(rows, self._input.group_exprs, self._input.calls)
+        grouped = render_grouped(rows, self._input.group_exprs, self._input.calls, strict=False)
         result = store(epoch, f"SELECT *, CAST(1 AS TINYINT) AS d FROM ({grouped}) AS g")
         if result.empty:
             return no_change(watermarks)

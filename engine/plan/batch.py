@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.functions.aggregates import is_aggregate, render_aggregate
+from engine.functions.native import or_null
 from engine.plan.algebra import (
     Aggregate,
     Changelog,
@@ -93,10 +94,15 @@ def render_node(node: Node, read: ReadScan) -> str:
     raise UnsupportedQuery(f"`{type(node).__name__}` cannot be read yet")
 
 
-def render_grouped(source: str, groups: tuple[Expr, ...], aggregates: tuple[AggregateCall, ...]) -> str:
-    """Groups as c0 .. then aggregates, over any FROM item with columns c0, c1 ..."""
+def render_grouped(source: str, groups: tuple[Expr, ...], aggregates: tuple[AggregateCall, ...], *, strict: bool = True) -> str:
+    """Groups as c0 .. then aggregates, over any FROM item with columns c0, c1 ...
+
+    Args:
+        strict: an aggregate that fails (a sum out of range, a NULL for a key of an object) is an error; otherwise NULL.
+    """
     parts = [f"{render(g)} AS c{i}" for i, g in enumerate(groups)]
-    parts += [f"{render_aggregate(call, render)} AS c{len(groups) + i}" for i, call in enumerate(aggregates)]
+    rendered = (render_aggregate(call, render) for call in aggregates)
+    parts += [f"{sql if strict else or_null(sql)} AS c{len(groups) + i}" for i, sql in enumerate(rendered)]
     sql = f"SELECT {', '.join(parts) or '1 AS c0'} FROM {source}"
     return sql + (f" GROUP BY {', '.join(render(g) for g in groups)}" if groups else "")
 
@@ -116,7 +122,9 @@ def render_over(
     shown = []
     for index, call in enumerate(calls):
         session = f"session{sessions.index((call.partition_by, call.order_by, call.gap))}" if call.gap is not None else ""
-        shown.append(f"{render_window(call, tie_break, session)} AS c{first + index}")
+        sql = render_window(call, tie_break, session)
+        # The stream key breaks ties in views only, which must not stand still because of one value.
+        shown.append(f"{or_null(sql) if tie_break and is_aggregate(call.name) else sql} AS c{first + index}")
     return f"SELECT {', '.join([*items, *shown])} FROM {source} AS t"
 
 

@@ -415,7 +415,7 @@ _TRY = "try"
 _INFALLIBLE = frozenset(
     {
         *("=", "<>", "<", "<=", ">", ">=", "and", "or", "not", "||", "coalesce", "nullif", "greatest", "least", "concat"),
-        *("lower", "upper", "length", "md5", "array", "row", "subscript", "like", "starts_with", "jsonb_build_object"),
+        *("lower", "upper", "length", "md5", "array", "row", "subscript", "starts_with"),
         *("jsonb_build_array", "to_jsonb", "is null", "is true", "is false", "is distinct from", "is not distinct from"),
     }
 )
@@ -431,6 +431,8 @@ def fallible(expr: Expr) -> bool:
 def _fails(expr: Expr) -> bool:
     """Whether this step may, its arguments being good."""
     if isinstance(expr, Call):
+        if expr.name == "like" and len(expr.args) == 2 and isinstance(expr.args[1], Literal):
+            return str(expr.args[1].value).endswith("\\")
         return expr.name not in _INFALLIBLE and not (expr.type.name.startswith("float") and expr.name in ("+", "-", "*"))
     if isinstance(expr, Cast):
         source, target = expr.arg.type, expr.type

@@ -61,7 +61,7 @@ def ordered_set_arguments(
     if call.name == "mode":
         return [*args, key.expr], (key,)  # of the most frequent values the first in this order
     if args:
-        args = [_fraction(args[0], call, descending=key.descending), *args[1:]]
+        args = [_fraction(args[0], call, descending=key.descending), *(_error(arg, call) for arg in args[1:])]
     return [*args, key.expr], ()
 
 
@@ -81,3 +81,13 @@ def _fraction(arg: Expr, call: FunctionCall, *, descending: bool) -> Expr:
         return Literal(FLOAT8, number)
     # DuckDB counts a negative fraction from the other end; -0.0 would be the first again.
     return Literal(FLOAT8, -number if number else 1.0)
+
+
+def _error(arg: Expr, call: FunctionCall) -> Expr:
+    """The relative error of `approx_percentile`."""
+    value = arg.value if isinstance(arg, Literal) else None
+    if not isinstance(value, (int, float, Decimal)) or isinstance(value, bool) or not 0 < value < 1:
+        raise SqlError(
+            f"the relative error of {call.name} must be a constant between 0 and 1", position=call.position, sqlstate="22023"
+        )
+    return Literal(FLOAT8, float(value))
