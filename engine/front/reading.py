@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from engine.catalog.catalog import QUARANTINE_ID
 from engine.catalog.objects import Relation
 from engine.catalog.relations import View
 from engine.catalog.system import SYSTEM_RELATIONS
@@ -16,7 +17,7 @@ from engine.plan.rules import rewrite
 from engine.plan.traversal import map_tree
 from engine.sql.binder.scope import Environment
 from engine.sql.errors import UnsupportedQuery
-from engine.sql.expressions import AggregateCall, Expr, WindowCall, lenient
+from engine.sql.expressions import AggregateCall, Expr, WindowCall, lenient, quote_string
 
 
 def read_sql(node: Node, environment: Environment) -> str:
@@ -53,7 +54,10 @@ def read_scan(scan: Scan, environment: Environment) -> str:
             fix=f"Create a materialized view on it (`CREATE MATERIALIZED VIEW v AS SELECT * FROM {relation.name}`), or make it a TABLE.",
         )
     positions = [i for i, column in enumerate(relation.columns) if not column.hidden]
-    return f"SELECT {', '.join(f'c{p} AS c{i}' for i, p in enumerate(positions))} FROM {relation.physical}"
+    sql = f"SELECT {', '.join(f'c{p} AS c{i}' for i, p in enumerate(positions))} FROM {relation.physical}"
+    # Rows of before databases were noted are everybody's.
+    mine = f" WHERE coalesce(database, {quote_string(environment.database)}) = {quote_string(environment.database)}"
+    return sql + (mine if relation.id == QUARANTINE_ID else "")
 
 
 def _in_memory(relation: Relation, rows: list[tuple[object, ...]], environment: Environment) -> str:

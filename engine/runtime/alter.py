@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from engine.catalog.catalog import OWN_NAMES, Catalog
+from engine.catalog.catalog import OWN_NAMES, QUARANTINE_ID, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Relation, Secret, Shape
 from engine.catalog.text import quote_name, with_name
 from engine.connectors.registry import gives_columns
@@ -222,6 +222,7 @@ def _rename_place(engine: Engine, statement: Alter, database: str) -> bool:
             )
         else:
             engine.store.writer.execute("UPDATE hr.databases SET name = ? WHERE name = ?", [new, old])
+            engine.store.writer.execute(f"UPDATE hr.r{QUARANTINE_ID} SET database = ? WHERE database = ?", [new, old])
 
     _in_transaction(engine, write)
     if is_schema:

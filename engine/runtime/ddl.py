@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from core.errors import UnavailableError
-from engine.catalog.catalog import OWN_NAMES, Catalog
+from engine.catalog.catalog import OWN_NAMES, QUARANTINE_ID, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
@@ -461,6 +461,7 @@ def drop_database(engine: Engine, database: str, if_exists: bool, current: str) 
         raise SqlError("cannot drop the currently open database", sqlstate="55006", fix="Connect to another one first.")
     _remove_with_dependents(engine, list(engine.catalog.in_database(database)))
     engine.store.writer.execute("DELETE FROM hr.databases WHERE name = ?", [database])
+    engine.store.writer.execute(f"DELETE FROM hr.r{QUARANTINE_ID} WHERE database = ?", [database])
     engine.catalog = engine.catalog.without_database(database)
     return True
 

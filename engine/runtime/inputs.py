@@ -160,7 +160,7 @@ class TableInput:
             epoch.execute(
                 f"INSERT INTO hr.r{QUARANTINE_ID} SELECT {_quote(relation.stream)}, NULL, NULL, 'late: {column} ' || coalesce(CAST({time}"
                 f" AS VARCHAR), 'NULL') || ' is before the watermark ' || CAST(before AS VARCHAR), make_timestamp({epoch.now_ms * 1000}),"
-                f" encode(CAST(to_json(struct_pack({visible})) AS VARCHAR)) FROM {judged} WHERE is_late"
+                f" encode(CAST(to_json(struct_pack({visible})) AS VARCHAR)), {_quote(relation.database)} FROM {judged} WHERE is_late"
             )
         if mark is not None and (self._moment is None or mark > self._moment):
             self._next_moment = mark
@@ -336,7 +336,7 @@ class ConnectorInput:
     def _quarantine(self, epoch: Epoch, judged: str) -> None:
         epoch.execute(
             f"INSERT INTO hr.r{QUARANTINE_ID} SELECT {_quote(self.relation.stream)}, k_partition, k_offset, reason,"
-            f" make_timestamp({epoch.now_ms * 1000}), k_value FROM {judged} WHERE reason IS NOT NULL"
+            f" make_timestamp({epoch.now_ms * 1000}), k_value, {_quote(self.relation.database)} FROM {judged} WHERE reason IS NOT NULL"
         )
         if self._time.told is not None:
             # Late by the other partitions' time, which a second reading cannot find out.

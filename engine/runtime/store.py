@@ -12,7 +12,7 @@ Layout, all in schema `hr` (docs/reference/engine-storage.md):
 | `positions(relation, partition, position, moment)` | by source and partition: next record to read, watermark |
 | `jobs(...)` | views that are being built: what `catalog` will hold, and how far they are |
 | `late(relation, partition, offset)` | records that were late by the other partitions' time |
-| `quarantine` | rows that a source could not use |
+| `r1` | the quarantine: rows that a source could not use, and the database of that source |
 | `r<id>` | rows of a table or view |
 | `s<id>_<n>_...` | state of operator n of view id |
 | `outbox<id>`, `log<id>` | undelivered rows of a sink; changelog of a subscription |
@@ -62,6 +62,7 @@ CREATE TABLE IF NOT EXISTS hr.positions (
 CREATE TABLE IF NOT EXISTS hr.r{QUARANTINE_ID} (
     c0 VARCHAR, c1 INTEGER, c2 BIGINT, c3 VARCHAR, c4 TIMESTAMP, c5 BLOB
 );
+ALTER TABLE hr.r{QUARANTINE_ID} ADD COLUMN IF NOT EXISTS database VARCHAR;
 """
 
 
