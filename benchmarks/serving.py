@@ -49,6 +49,7 @@ HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 RATE = 500.0
 CONNECTIONS = 32
+FIRST = False
 DISTINCT = 200  # requests with different rows, sent in turn
 CONTENDERS = ("raw", "headrace", "headrace_v2", "mlserver", "bentoml")
 
@@ -57,8 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--first", action="store_true", help="take the processors before everybody else, on a machine that is not idle (root)"
+    )
     parser.add_argument("--json", action="store_true", help="write benchmarks/results/serving-<date>.json")
     arguments = parser.parse_args()
+    global FIRST
+    FIRST = arguments.first
+    come_first(os.getpid())
     load_before = os.getloadavg()[0]
     trained, rows = forest()
     found: dict[str, object] = {}
@@ -72,13 +79,20 @@ def main() -> None:
     report = {
         "benchmark": "serving", "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(),
         "machine": platform.machine(), "python": platform.python_version(), "onnxruntime": ort.__version__,
-        "load_before": round(load_before, 1), "seconds": arguments.seconds, "paced_requests_per_second": RATE,
+        "load_before": round(load_before, 1), "before_others": FIRST, "seconds": arguments.seconds, "paced_requests_per_second": RATE,
         "flat_out_connections": CONNECTIONS, "model": "random forest, 100 trees of depth 10, 9 features, one row a request",
         "model_bytes": len(trained.artifact), "found": found,
     }  # fmt: skip
     print(json.dumps(report, indent=1))
     if arguments.json:
         (HERE / "results" / f"serving-{report['date'][:10]}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def come_first(pid: int) -> None:
+    """Give the session of a process the highest weight of the scheduler, where that is asked for."""
+    if FIRST:
+        Path(f"/proc/{pid}/autogroup").write_text("-20")
+        time.sleep(0.2)  # the kernel takes ten such requests a second
 
 
 def forest() -> tuple[TrainedModel, np.ndarray]:
@@ -122,6 +136,8 @@ def headrace(trained: TrainedModel, rows: np.ndarray, seconds: float, only: list
         )
         with running_platform(settings, dict(os.environ)) as running:
             settings = running.settings
+            for spec in running.supervisor.specs:
+                come_first(running.supervisor.pid(spec.name))
             catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
             (version,) = register(Registry(catalog, settings.resolved_warehouse), [trained])["default"]  # type: ignore[arg-type]
             deployer.apply(settings.database_url, folder.find(["online"]), deployer.variables(settings))
@@ -202,6 +218,7 @@ def _process(command: list[object], place: Path) -> Iterator[None]:
             [str(part) for part in command], env=environ, cwd=HERE / "peers", stdout=log, stderr=log, start_new_session=True
         )
         try:
+            come_first(process.pid)
             yield
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}\n{(place / 'log').read_text()[-2000:]}") from problem

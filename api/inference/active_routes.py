@@ -45,6 +45,7 @@ class ActiveRoutes:
         self._clock = clock
         self._known: dict[Place, tuple[ActiveRoute, float]] = {}
         self._asking: dict[Place, asyncio.Task[ActiveRoute | None]] = {}
+        self._late: set[Place] = set()
 
     async def get(self, tenant: TenantId, endpoint: str) -> ActiveRoute:
         """The route that serves now.
@@ -57,19 +58,25 @@ class ActiveRoutes:
         known = self._known.get(place)
         if known is not None:
             age_seconds = self._clock.monotonic_seconds() - known[1]
-            if age_seconds < STALE_SECONDS:
-                if age_seconds >= FRESH_SECONDS:
-                    self._ask(place)
-                return known[0]
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    found = await asyncio.shield(self._ask(place))
-            except (TimeoutError, UnavailableError):
-                self._known[place] = (known[0], self._clock.monotonic_seconds() - FRESH_SECONDS)
-                return known[0]
-            return self._must(found, endpoint)
+            if age_seconds >= FRESH_SECONDS:
+                asking = self._ask(place)
+                if age_seconds >= STALE_SECONDS and place not in self._late:
+                    return await self._wait(place, asking, known[0])
+            return known[0]
         found = await asyncio.shield(self._ask(place))  # others may wait for it when this caller goes
         return self._must(found, endpoint)
+
+    async def _wait(self, place: Place, asking: asyncio.Task[ActiveRoute | None], known: ActiveRoute) -> ActiveRoute:
+        """The answer, or what is known when it takes too long; then nobody else waits for it either."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                found = await asyncio.shield(asking)
+        except TimeoutError:
+            self._late.add(place)
+            return known
+        except UnavailableError:
+            return known
+        return self._must(found, place[1])
 
     def _must(self, found: ActiveRoute | None, endpoint: str) -> ActiveRoute:
         if found is None:
@@ -98,6 +105,7 @@ class ActiveRoutes:
             if error.sqlstate is not None and error.sqlstate.startswith("42"):  # no pipeline is applied yet
                 return None
             raise UnavailableError(f"the route cannot be read: {error.what}", where="stream database") from error
+        self._late.discard(place)
         if not rows:
             self._known.pop(place, None)
             return None

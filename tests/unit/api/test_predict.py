@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from api.fast_paths import FastPaths
 from api.http import problems
 from api.http.identity import Authenticator
-from api.inference.active_routes import FRESH_SECONDS, ActiveRoutes
+from api.inference.active_routes import FRESH_SECONDS, STALE_SECONDS, WAIT_SECONDS, ActiveRoutes
 from api.inference.lineage import Lineage
 from api.inference.routes import build_router
 from api.inference.rows import MAX_ROWS
@@ -47,6 +47,7 @@ class RouteReads(ScriptedReads):
     """Answers for `active_routes` by tenant and endpoint."""
 
     routes: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    hangs: asyncio.Event | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -56,6 +57,8 @@ class RouteReads(ScriptedReads):
     ) -> list[dict[str, Any]]:
         if statement != READ:
             return await super().fetch(statement, parameters, timeout_seconds=timeout_seconds)
+        if self.hangs is not None:
+            await self.hangs.wait()
         self.answers[READ] = []
         await super().fetch(statement, parameters)
         found = self.routes.get(tuple(parameters))
@@ -259,6 +262,26 @@ async def test_a_new_epoch_serves_soon_and_a_database_that_is_away_stops_nothing
     for age_seconds in (FRESH_SECONDS, 3600.0, 0.0):
         api.clock.advance(timedelta(seconds=age_seconds))
         assert await epoch() == 5
+
+
+async def test_a_database_that_hangs_costs_one_short_wait_and_no_more(api: Api, caller: httpx.AsyncClient) -> None:
+    body = {"features": [[1.0, 2.0, 3.0]]}
+    assert (await caller.post("/predict", json=body)).status_code == 200
+    api.reads.hangs = asyncio.Event()
+    api.clock.advance(timedelta(seconds=STALE_SECONDS))
+    assert (await caller.post("/predict", json=body)).json()["lineage"]["route_epoch"] == 3
+    async with asyncio.timeout(WAIT_SECONDS / 2):
+        api.clock.advance(timedelta(seconds=STALE_SECONDS))
+        assert (await caller.post("/predict", json=body)).json()["lineage"]["route_epoch"] == 3
+    api.reads.routes["default", "default"] = (4, route_of(("default", 1, 1.0)))
+    api.reads.hangs.set()
+
+    async def epoch() -> int:
+        return (await caller.post("/predict", json=body)).json()["lineage"]["route_epoch"]  # type: ignore[no-any-return]
+
+    async with asyncio.timeout(5):
+        while await epoch() != 4:
+            pass
 
 
 async def test_calls_at_the_same_time_share_batches_and_get_their_own_answers(api: Api, caller: httpx.AsyncClient) -> None:
