@@ -60,6 +60,8 @@ def _of_lake(settings: Settings) -> Iterator[list[tuple[Any, ...]]]:
     from iceberg.catalog import open_catalog
 
     catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    if not catalog.table_exists("lake.predictions"):
+        return  # nothing was delivered yet
     names = ("tenant_id", "endpoint", "prediction_id", "route_epoch", "entity_id", "members")
     for batch in catalog.load_table("lake.predictions").scan(selected_fields=names).to_arrow_batch_reader():
         yield [tuple(row[name] for name in names) for row in batch.to_pylist()]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -44,8 +47,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 class Replay:
     """Windows of an hour for one tenant: features, predictions, then the labels of most, then a look."""
 
-    def __init__(self, trial: Trial, tenant: str, policy: Policy | None) -> None:
-        self.trial, self.tenant, self.window = trial, tenant, 0
+    def __init__(self, trial: Trial, tenant: str, policy: Policy | None, *, looks: bool = True) -> None:
+        self.trial, self.tenant, self.window, self.looks = trial, tenant, 0, looks
         self.lot = np.random.default_rng(7)
         self.set_policy(policy)
 
@@ -78,7 +81,8 @@ class Replay:
         closing = f"('{self.tenant}', 'closing', '{START + timedelta(hours=self.window)}', 0.5, 0.0)"
         self.trial.query_none(f"INSERT INTO trial_events VALUES {closing}")
         self.trial.sent += 1
-        look(self.trial.connection, SystemClock())
+        if self.looks:
+            look(self.trial.connection, SystemClock())
         return self.current
 
     @property
@@ -168,6 +172,29 @@ def test_a_shadow_is_scored_aside_and_takes_over_by_a_duel_and_a_ramp(trial: Tri
     )
     assert shadow[0] == (ROWS, True), "a shadow is scored like the others"
     assert list(dict.fromkeys(seen)) == [("blue_green", "cli"), ("canary", "duel"), ("canary", "ramp"), ("blue_green", "ramp")]
+    assert [each.name for each in replay.current.serving] == ["a@1"]
+
+
+def test_the_watching_process_rolls_back_by_itself_after_it_was_killed_once_and_ends_on_sigterm(trial: Trial) -> None:
+    def watching() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "headrace", "--log-level", "error", "routes", "watch", "--every", "0.2", "--json"]
+        told = {"PATH": os.environ["PATH"], "HEADRACE_DATABASE_URL": trial.url, "HEADRACE_UDF_URL": trial.udf_url}
+        return subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True)
+
+    replay = Replay(trial, "watched", Policy(guards=Guards()), looks=False)
+    replay.set_route("blue_green", RouteMember("a", 1))
+    with watching() as first:
+        replay.pass_window()
+        first.kill()
+    replay.set_route("blue_green", RouteMember("b", 2))
+    with watching() as second:
+        for _ in range(3):
+            replay.pass_window()
+        trial.wait_for("SELECT max(epoch) FROM route_changes WHERE tenant_id = 'watched'", 3)
+        second.terminate()
+        told, _ = second.communicate(timeout=30)
+    assert second.returncode == 0
+    assert '"by": "guard"' in told
     assert [each.name for each in replay.current.serving] == ["a@1"]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +29,7 @@ EVERY = timedelta(seconds=1)
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     artifacts = Artifacts({("m", version): linear(float(version)) for version in (1, 2, 3)})
-    with running_trial(tmp_path_factory.mktemp("trial"), artifacts) as running:
+    with running_trial(tmp_path_factory.mktemp("trial"), artifacts, lake=True) as running:
         yield running
 
 
@@ -71,6 +72,13 @@ def test_every_decision_of_a_run_with_changing_routes_replays_to_the_same_choice
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = json.loads(done.stdout)
     assert (found["decisions"], found["identical"], found["different"]) == (300, 300, 0)
+    deadline = time.monotonic() + 60
+    while found["decisions"] != 300 or found.get("source") != "lake":
+        assert time.monotonic() < deadline, f"the lake has {found}"
+        done = headrace(trial, "routes", "replay", ENDPOINT, "--tenant", "replayed", "--from", "lake", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = {**(json.loads(done.stdout) or [{"decisions": 0}])[0], "source": "lake"}
+    assert found["identical"] == 300
 
 
 def test_a_replay_tells_a_decision_that_its_route_does_not_explain(trial: Trial) -> None:

@@ -55,6 +55,23 @@ FROM scored_trial;
 """
 
 
+_LAKE = """
+CREATE SINK predictions_trial_lake FROM predictions_trial
+WITH (
+    connector = 'iceberg',
+    type = 'append-only',
+    warehouse.path = '${WAREHOUSE}',
+    catalog.type = '${CATALOG_TYPE}',
+    catalog.uri = '${CATALOG_URI}',
+    catalog.name = 'headrace',
+    database.name = 'lake',
+    table.name = 'predictions',
+    create_table_if_not_exists = 'true',
+    commit_checkpoint_interval = 1
+);
+"""
+
+
 def linear(weight: float, bias: float = 0.0) -> bytes:
     """P(sick) = sigmoid(weight * a + bias)."""
     nodes = [
@@ -137,8 +154,8 @@ class Trial:
 
 
 @contextmanager
-def running_trial(root: Path, artifacts: Artifacts, **server: Any) -> Iterator[Trial]:
-    """Start everything, apply the pipeline, and stop it again."""
+def running_trial(root: Path, artifacts: Artifacts, *, lake: bool = False, **server: Any) -> Iterator[Trial]:
+    """Start everything, apply the pipeline (with a sink to the lake, if it is wanted), and stop it again."""
     host = "127.0.0.1"
     kafka, database = (f"{host}:{free_port(host)}" for _ in range(2))
     environ = {"PATH": os.environ["PATH"], "HEADRACE_KAFKA": kafka}
@@ -157,7 +174,7 @@ def running_trial(root: Path, artifacts: Artifacts, **server: Any) -> Iterator[T
         url, udf_url = f"postgresql://root@{database}/dev", f"http://{host}:{udf.port}"
         place = root / "trial"
         place.mkdir()
-        (place / "10_trial.sql").write_text(_SQL)
+        (place / "10_trial.sql").write_text(_SQL + (_LAKE if lake else ""))
         values = {
             "KAFKA_BOOTSTRAP": kafka,
             "UDF_URL": udf_url,
