@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from confluent_kafka import Producer
+
+from udfs.shadows import ShadowAnswer
 
 TOPIC = "predictions.shadow"
 _WAIT_SECONDS = 30.0
@@ -22,12 +22,12 @@ class ShadowTopic:
     def __init__(self, bootstrap: str) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "enable.idempotence": True})
 
-    def write(self, answers: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, answers: Sequence[ShadowAnswer]) -> None:
         """Send; waits while the broker does not take what was sent before, so that the queue before this fills and sheds."""
         for answer in answers:
             while True:
                 try:
-                    self._producer.produce(TOPIC, json.dumps(answer), key=answer["key"])
+                    self._producer.produce(TOPIC, answer.text, key=answer.key)
                     break
                 except BufferError:
                     self._producer.poll(1.0)

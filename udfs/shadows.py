@@ -23,15 +23,16 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from udfs.columns import text_column
 from udfs.predict import predict
 from udfs.route import Member, Route, RowError, parse_route
 from udfs.router import shadowed_keys
@@ -40,17 +41,24 @@ from udfs.sessions import ArtifactSource, ModelSessions
 logger = logging.getLogger(__name__)
 
 CAPACITY_ROWS = 20_000  # about ten seconds of a fast model; beyond that answers come too late to be worth memory
-_LOOK_SECONDS = 0.02  # longer than an answer takes to leave
+_LOOK_SECONDS = 0.05  # longer than an answer takes to leave, and some calls together
 _MESSAGE_ROWS = 4096  # waiting rows of one route go together, up to so many
 _RESTART_SECONDS = 1.0
 _LOWEST_PRIORITY = 19
 _ROUTE = b"route"
 
 
+class ShadowAnswer(NamedTuple):
+    """What one shadow says about one row, as JSON; its `member` is shaped like the entries of `members`."""
+
+    key: str | None
+    text: str
+
+
 class ShadowSink(Protocol):
     """Takes the answers of shadows. Adapter: `udfs.shadow_topic.ShadowTopic`."""
 
-    def write(self, answers: Sequence[Mapping[str, Any]]) -> None: ...
+    def write(self, answers: Sequence[ShadowAnswer]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -170,14 +178,10 @@ class ShadowLane:
 
 def shadow_answers(
     route_text: str, route: Route, keys: pa.Array, features: pa.Array, sessions: ModelSessions
-) -> list[dict[str, Any]]:
-    """Ask the shadows of a route.
-
-    Returns:
-        rows of topic `predictions.shadow`; `member` is shaped like the entries of `members`.
-    """
+) -> list[ShadowAnswer]:
+    """Ask the shadows of a route; a row that no model can be asked about has no answer, the served row says why."""
     digest = md5(route_text.encode(), usedforsecurity=False).hexdigest()
-    found: list[dict[str, Any]] = []
+    found: list[ShadowAnswer] = []
     for member in route.members:
         if member.is_shadow:
             chosen = pa.array(np.flatnonzero(shadowed_keys(member, keys)))
@@ -186,25 +190,21 @@ def shadow_answers(
     return found
 
 
-def _ask(member: Member, digest: str, keys: pa.Array, features: pa.Array, sessions: ModelSessions) -> list[dict[str, Any]]:
-    alone = {"model": member.key.model, "version": member.key.version, "role": "champion", "weight": 1.0}
-    route = json.dumps({"strategy": "ensemble_mean", "members": [alone]})
-    outcome = predict(pa.array([route] * len(keys)), keys, features, sessions)
+def _ask(member: Member, digest: str, keys: pa.Array, features: pa.Array, sessions: ModelSessions) -> list[ShadowAnswer]:
+    model, version = json.dumps(member.key.model), member.key.version
+    served = f'"model": {model}, "version": {version}, "role": "champion", "weight": 1.0'
+    route = f'{{"strategy": "ensemble_mean", "members": [{{{served}}}]}}'
+    outcome = predict(pa.array([route]).take(pa.array(np.zeros(len(keys), np.int64))), keys, features, sessions)
+    told = text_column(outcome.field("members")).to_pylist()
+    same = f'"model": {model}, "version": {version}'
+    tail = f'{same}, "member": {{{same}, "role": "shadow", "weight": 0.0, '
     answers = []
-    for key, vector, told in zip(keys.to_pylist(), features.to_pylist(), outcome.field("members").to_pylist(), strict=True):
-        if told is None:
-            continue  # a row that no model could be asked about: the served row says why
-        answer = (json.loads(told) if isinstance(told, str) else told)[0]
-        answers.append(
-            {
-                "route_md5": digest,
-                "key": key,
-                "features": vector,
-                "model": member.key.model,
-                "version": member.key.version,
-                "member": {**answer, "role": "shadow", "weight": 0.0},
-            }
-        )
+    for key, vector, members in zip(keys.to_pylist(), features.to_pylist(), told, strict=True):
+        if members is not None:  # `[{"model": ..., "weight": ..., what it says}]`
+            said = members.split('"weight": ', 1)[1].split(", ", 1)[1][:-1]
+            row = f'"route_md5": "{digest}", "key": {json.dumps(key)}, "features": {json.dumps(vector)}'
+            text = f"{{{row}, {tail}{said}}}"
+            answers.append(ShadowAnswer(key, text))
     return answers
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.errors import NotFoundError
+from udfs.shadows import ShadowAnswer
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,14 @@ class FileSink:
 
     folder: Path
 
-    def write(self, answers: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, answers: Sequence[ShadowAnswer]) -> None:
         while (self.folder / "hold").exists():
             time.sleep(0.01)
         if (self.folder / "die").exists():
             (self.folder / "die").unlink()
             os._exit(9)
         with (self.folder / "answers.jsonl").open("a") as file:
-            file.writelines(json.dumps(each) + "\n" for each in answers)
+            file.writelines(each.text + "\n" for each in answers)
 
     def close(self) -> None:
         pass
