@@ -67,7 +67,7 @@ def build_app(
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
     v2 = V2(Models(lake, clock), settings.udf_url)
-    experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock)
+    experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock, defaults=settings.experiments)
     inference = Inference(
         ActiveRoutes(database, clock), settings.udf_url, Lineage(lake, clock), log, clock, experiments=experiments
     )

@@ -72,6 +72,17 @@ class BrokerSettings(_Frozen):
     )
 
 
+class ExperimentSettings(_Frozen):
+    """What an experiment is created with when its request does not say."""
+
+    allocation_strategy: Literal["thompson_sampling", "fixed_split", "epsilon_greedy"] = Field(
+        "thompson_sampling", description="How units are dealt; also `DEFAULT_ALLOCATION_STRATEGY`."
+    )
+    traffic_percentage: float = Field(
+        100.0, gt=0, le=100, description="Share of the units that take part; also `DEFAULT_TRAFFIC_PERCENTAGE`."
+    )
+
+
 class Settings(_Frozen):
     """Everything that can be set. Each field is `HEADRACE_<NAME>` in the environment, nested ones with `__`."""
 
@@ -105,6 +116,7 @@ class Settings(_Frozen):
     )
     engine: EngineSettings = EngineSettings()
     broker: BrokerSettings = BrokerSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
 
     @property
     def resolved_v2_grpc_port(self) -> int | None:

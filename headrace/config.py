@@ -25,7 +25,10 @@ PREFIX = "HEADRACE_"
 NESTING = "__"
 TOML_NAME = "headrace.toml"
 
-ALIASES: Mapping[str, str] = {}
+ALIASES: Mapping[str, str] = {
+    "DEFAULT_ALLOCATION_STRATEGY": "experiments.allocation_strategy",
+    "DEFAULT_TRAFFIC_PERCENTAGE": "experiments.traffic_percentage",
+}
 """Unprefixed names that users were promised, to the setting they mean; the prefixed name wins."""
 
 RESERVED = frozenset(
@@ -34,7 +37,7 @@ RESERVED = frozenset(
         "HEADRACE_SEARCH_URL", "HEADRACE_GRAPH_URL", "HEADRACE_LLM_URL",
         "DB_HOST", "DB_PORT", "DB_NAME", "REDIS_HOST", "REDIS_PORT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT",
         "ONLINE_LEARNING_BUFFER_SIZE", "ONLINE_LEARNING_BATCH_SIZE", "ONLINE_LEARNING_LEARNING_RATE", "DRIFT_THRESHOLD",
-        "RETRAIN_INTERVAL_HOURS", "MIN_NEW_INTERACTIONS", "DEFAULT_ALLOCATION_STRATEGY", "DEFAULT_TRAFFIC_PERCENTAGE",
+        "RETRAIN_INTERVAL_HOURS", "MIN_NEW_INTERACTIONS",
     }
 )  # fmt: skip
 

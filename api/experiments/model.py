@@ -48,8 +48,12 @@ class ExperimentInput(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     description: str = Field("", max_length=4000)
     variants: list[VariantInput] = Field(min_length=2, max_length=20)
-    allocation_strategy: Strategy = "thompson_sampling"
-    traffic_percentage: float = Field(100.0, gt=0, le=100)
+    allocation_strategy: Strategy | None = Field(
+        None, description="Default: the setting `experiments.allocation_strategy`, `thompson_sampling` unless it was changed."
+    )
+    traffic_percentage: float | None = Field(
+        None, gt=0, le=100, description="Default: the setting `experiments.traffic_percentage`, 100 unless it was changed."
+    )
     endpoint: str = Field("default", min_length=1, max_length=200, description="Answers the units that do not take part.")
     conversion_window_seconds: float = Field(
         0.0,

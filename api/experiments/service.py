@@ -26,6 +26,7 @@ from api.reading.lake import Lake
 from core.clock import Clock
 from core.errors import ConflictError, NotFoundError
 from core.ids import TenantId
+from core.settings import ExperimentSettings
 
 EXPOSURES = "experiments.exposures"
 CONVERSIONS = "experiments.conversions"
@@ -55,6 +56,7 @@ class Experiments:
         root: str,
         clock: Clock,
         *,
+        defaults: ExperimentSettings | None = None,
         new_id: Callable[[], str] = lambda: f"exp_{uuid.uuid4().hex[:12]}",
     ) -> None:
         self._store = store
@@ -62,6 +64,7 @@ class Experiments:
         self._lake = lake
         self._root = root
         self._clock = clock
+        self._defaults = defaults or ExperimentSettings()
         self._new_id = new_id
         self._dealer = Dealer(store, clock)
         self._known: dict[Place, tuple[Experiment, float]] = {}
@@ -83,8 +86,8 @@ class Experiments:
             name=asked.name,
             description=asked.description,
             endpoint=asked.endpoint,
-            strategy=asked.allocation_strategy,
-            traffic_percentage=asked.traffic_percentage,
+            strategy=asked.allocation_strategy or self._defaults.allocation_strategy,
+            traffic_percentage=asked.traffic_percentage or self._defaults.traffic_percentage,
             conversion_window_seconds=asked.conversion_window_seconds,
             variants=variants,
             status="created",

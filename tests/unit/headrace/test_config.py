@@ -62,3 +62,13 @@ def test_a_child_process_reads_exactly_what_its_parent_resolved() -> None:
     )
     assert load(to_environment(given.settings)).settings == given.settings
     assert load(to_environment(Settings())).settings == Settings()
+
+
+def test_promised_names_without_the_prefix_set_their_setting_and_the_prefixed_one_wins() -> None:
+    promised = {"DEFAULT_ALLOCATION_STRATEGY": "fixed_split", "DEFAULT_TRAFFIC_PERCENTAGE": "10.0"}
+    found = load(promised).settings.experiments
+    assert (found.allocation_strategy, found.traffic_percentage) == ("fixed_split", 10.0)
+    both = load(promised | {"HEADRACE_EXPERIMENTS__TRAFFIC_PERCENTAGE": "20"}).settings.experiments
+    assert both.traffic_percentage == 20.0
+    with pytest.raises(ConfigError, match=r"experiments\.allocation_strategy"):
+        load({"DEFAULT_ALLOCATION_STRATEGY": "roulette"})
