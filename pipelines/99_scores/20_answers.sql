@@ -18,7 +18,7 @@ JOIN predictions AS p
     AND p.entity_id = s.key
     AND p.features = s.features;
 
--- With the probability that the member gave to the label: a two-class model says `value` = P(positive) and names both
+-- With the probability that the member gave to the label, and to its own answer (`confidence`): a two-class model says `value` = P(positive) and names both
 -- classes, another says all its probabilities and the sum of their squares.
 CREATE VIEW member_outcomes AS
 SELECT
@@ -39,6 +39,10 @@ SELECT
         WHEN l.label = a.member ->> 'negative' THEN 1 - (a.member ->> 'value')::DOUBLE PRECISION
         ELSE coalesce((a.member -> 'probabilities' ->> l.label)::DOUBLE PRECISION, 0)
     END                                             AS probability,
+    CASE
+        WHEN a.member ->> 'positive' IS NULL THEN (a.member ->> 'value')::DOUBLE PRECISION
+        ELSE greatest((a.member ->> 'value')::DOUBLE PRECISION, 1 - (a.member ->> 'value')::DOUBLE PRECISION)
+    END                                             AS confidence,
     coalesce(
         (a.member ->> 'sum_of_squares')::DOUBLE PRECISION,
         (a.member ->> 'value')::DOUBLE PRECISION * (a.member ->> 'value')::DOUBLE PRECISION
@@ -50,6 +54,7 @@ LEFT JOIN labels AS l ON l.tenant_id = a.tenant_id AND l.prediction_id = a.predi
 CREATE VIEW member_losses AS
 SELECT
     *,
+    round(1000000000 * confidence)::BIGINT AS confidence_e9,
     CASE WHEN label IS NOT NULL AND answer IS NOT NULL
         THEN round(-1000000000 * ln(greatest(probability, 0.000000000000001)))::BIGINT END AS log_loss_e9,
     CASE WHEN label IS NOT NULL AND answer IS NOT NULL

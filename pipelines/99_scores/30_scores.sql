@@ -19,6 +19,7 @@ SELECT
     count(*) FILTER (WHERE error_code <> 'abstained') AS errors,
     count(label) FILTER (WHERE answer IS NOT NULL)  AS labelled,
     count(*) FILTER (WHERE label = answer)          AS correct,
+    sum(confidence_e9)                              AS confidence_e9,
     sum(log_loss_e9)                                AS log_loss_e9,
     sum(brier_e9)                                   AS brier_e9
 FROM member_losses
@@ -28,6 +29,7 @@ GROUP BY pipeline, tenant_id, endpoint, model, version, route_epoch, date_trunc(
 -- `accuracy_weighted` weighs each labelled answer by the inverse share of labelled ones among the same answers of the hour (Horvitz
 -- and Thompson 1952, as a ratio): unbiased also when the delay depends on the answer, but not on whether it was right.
 -- `accuracy_low` and `accuracy_high` suppose nothing: all missing labels wrong, all right (Manski 1990). `coverage` is the
+-- `accuracy_expected` needs no label: the mean probability of the answers, right as far as the model is calibrated. `coverage` is the
 -- share of answers with a label; with answers whose kind has no label at all, the weighted one leaves those out.
 CREATE VIEW model_scores AS
 SELECT
@@ -47,6 +49,7 @@ SELECT
         / nullif(sum(answered) FILTER (WHERE labelled > 0), 0)::DOUBLE PRECISION AS accuracy_weighted,
     sum(correct)::DOUBLE PRECISION / nullif(sum(answered), 0)::DOUBLE PRECISION  AS accuracy_low,
     (sum(answered) - sum(labelled) + sum(correct))::DOUBLE PRECISION / nullif(sum(answered), 0)::DOUBLE PRECISION AS accuracy_high,
+    sum(confidence_e9)::DOUBLE PRECISION / 1e9 / nullif(sum(answered), 0)::DOUBLE PRECISION AS accuracy_expected,
     sum(log_loss_e9)::DOUBLE PRECISION / 1e9 / nullif(sum(labelled), 0)::DOUBLE PRECISION AS log_loss,
     sum(brier_e9)::DOUBLE PRECISION / 1e9 / nullif(sum(labelled), 0)::DOUBLE PRECISION    AS brier
 FROM (
@@ -54,7 +57,7 @@ FROM (
         pipeline, tenant_id, endpoint, model, version, date_trunc('hour', minute_start) AS hour_start, answer,
         sum(asked)::BIGINT AS asked, sum(answered)::BIGINT AS answered, sum(errors)::BIGINT AS errors,
         sum(labelled)::BIGINT AS labelled, sum(correct)::BIGINT AS correct,
-        sum(log_loss_e9) AS log_loss_e9, sum(brier_e9) AS brier_e9
+        sum(confidence_e9) AS confidence_e9, sum(log_loss_e9) AS log_loss_e9, sum(brier_e9) AS brier_e9
     FROM member_scores
     GROUP BY pipeline, tenant_id, endpoint, model, version, date_trunc('hour', minute_start), answer
 ) AS by_answer
