@@ -17,9 +17,9 @@ Yu et al., "Linear TreeShap", NeurIPS 2022 (as polynomials of the path).
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from udfs.explanations.trees import Float32, Float64, Leaves, TreeEnsemble
 
@@ -67,8 +67,10 @@ def _amounts(leaves: Leaves, features: Float32) -> Float64:
     return amounts
 
 
-def _spread(leaves: Leaves, n: int) -> csr_matrix:
+def _spread(leaves: Leaves, n: int) -> Any:  # Any: scipy publishes no types
     """Sparse [leaves * d, n * classes]: the values of a leaf, at the features of its path."""
+    from scipy.sparse import csr_matrix  # here, because a server's start need not wait for it
+
     size, d = leaves.features.shape
     classes = leaves.values.shape[1]
     columns = leaves.features[:, :, None] * classes + np.arange(classes)

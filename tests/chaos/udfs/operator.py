@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,10 @@ def boosted_model(seed: int) -> bytes:
     return fit_gradient_boosting(features, labels, CLASSES, positive="yes", seed=seed).to_onnx()
 
 
-def operate(folder: Path, database: str, udf_url: str, plan: Plan, start_at: float, journal: Path) -> None:
-    """Carry the plan out from `start_at` (of the monotonic clock), and write the journal."""
+def operate(folder: Path, database: str, udf_url: str, plan: Plan, boss: Connection, journal: Path) -> None:
+    """Train the models, say so, and carry the plan out from the time (of the monotonic clock) that comes back."""
     os.nice(10)
+    models = [boosted_model(seed) for seed in range(100, 100 + plan.swaps)]
     events: list[tuple[str, Callable[[_Hands], Any]]] = [
         *[("swap", _swap)] * plan.swaps,
         *[("weights", _move_weights)] * plan.weight_changes,
@@ -61,7 +63,9 @@ def operate(folder: Path, database: str, udf_url: str, plan: Plan, start_at: flo
         journal.open("w", encoding="utf-8") as lines,
     ):
         hands = _Hands(folder, connection, client, random.Random(plan.seed))
-        hands.models = [boosted_model(seed) for seed in range(100, 100 + plan.swaps)]
+        hands.models = models
+        boss.send("ready")
+        start_at = boss.recv()
         for number, (kind, act) in enumerate(events):
             at = start_at + plan.seconds * number / len(events)
             time.sleep(max(0.0, at - time.monotonic()))
