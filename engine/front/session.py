@@ -376,7 +376,12 @@ class EngineSession:
         return Result("EXPLAIN", (Field("QUERY PLAN", VARCHAR),), table, transaction_status=self._status)
 
     async def _set(self, statement: SetVariable, environment: Environment) -> Result:
-        del environment
+        if statement.name == "database" and statement.value is not None:
+            name = statement.value.strip("'\"")
+            if name not in environment.catalog.databases:
+                raise SqlError(f"database `{name}` does not exist", sqlstate="3D000", fix="SHOW DATABASES lists them.")
+            self._database = name
+            return Result("SET_VARIABLE", transaction_status=self._status)
         changed = self._variables.set(statement.name, statement.value)
         return Result("SET_VARIABLE", parameters=changed, transaction_status=self._status)
 

@@ -6,7 +6,7 @@ and window calls are bound where they stand, then taken out: each becomes a colu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -298,6 +298,18 @@ def _folded(expr: Expr) -> Expr:
     return expr
 
 
+def _excluded(star: exp.Star, columns: Iterable[ScopeColumn]) -> set[int]:
+    """Indices of the columns that `* EXCEPT (...)` leaves out."""
+    found: set[int] = set()
+    for item in star.args.get("except_") or star.args.get("except") or []:
+        table = item.table if isinstance(item, exp.Column) else ""
+        named = {c.index for c in columns if c.name == item.name and table in ("", c.table)}
+        if not named:
+            raise UndefinedColumn(f"column `{item.name}` does not exist", position=position_of(item))
+        found |= named
+    return found
+
+
 def _ordinal(node: exp.Expr, width: int) -> int | None:
     """`ORDER BY 2` as 1; None if it is no ordinal."""
     if not isinstance(node, exp.Literal) or node.is_string or not str(node.this).isdigit():
@@ -377,9 +389,9 @@ class _SelectBinder:
             if isinstance(target, exp.Star):
                 outputs.extend(self._star(target))
             elif isinstance(target, exp.Column) and isinstance(target.this, exp.Star):
-                outputs.extend(
-                    (c.name, Column(c.type, c.index)) for c in self._scope.of_table(target.table, position_of(target))
-                )
+                columns = self._scope.of_table(target.table, position_of(target))
+                excluded = _excluded(target.this, columns)
+                outputs.extend((c.name, Column(c.type, c.index)) for c in columns if c.index not in excluded)
             elif isinstance(target, exp.Dot) and isinstance(target.expression, exp.Star):
                 struct = self._binder.bind(target.this)
                 if struct.type.name != "struct":
@@ -397,9 +409,9 @@ class _SelectBinder:
     def _star(self, star: exp.Star) -> list[tuple[str, Expr]]:
         if not self._scope.columns:
             raise SqlError("SELECT * with no tables specified is not valid", position=position_of(star), sqlstate="42601")
-        excluded = {e.name for e in star.args.get("except_") or star.args.get("except") or []}
+        excluded = _excluded(star, self._scope.columns)
         return [
-            (c.name, Column(c.type, c.index)) for c in self._scope.columns if not (c.merged or c.hidden or c.name in excluded)
+            (c.name, Column(c.type, c.index)) for c in self._scope.columns if not (c.merged or c.hidden or c.index in excluded)
         ]
 
     def _groups(self, outputs: list[tuple[str, Expr]]) -> list[Keys] | None:

@@ -124,6 +124,11 @@ def set_variable(stream: TokenStream) -> Statement:
     return SetVariable(text="", name=name, value=", ".join(values), local=local)
 
 
+def use(stream: TokenStream) -> Statement:
+    """`USE database`, which is `SET database TO ...`."""
+    return SetVariable(text="", name="database", value=stream.label().name)
+
+
 def reset(stream: TokenStream) -> Statement:
     if stream.accept("time", "zone"):
         return SetVariable(text="", name="timezone", value=None)

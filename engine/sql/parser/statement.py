@@ -34,7 +34,6 @@ _UNSUPPORTED: Final = {
     "savepoint": "Leave it out: there are no savepoints.",
     "truncate": "Use DELETE FROM.",
     "unlisten": "Leave it out.",
-    "use": "Connect to the database.",
     "vacuum": "Leave it out: space is reclaimed without it.",
 }
 
@@ -166,5 +165,6 @@ _READERS: Final[dict[str, Callable[[TokenStream], Statement]]] = {
     "show": session.show,
     "start": session.start_transaction,
     "update": change.update,
+    "use": session.use,
     "wait": lambda _stream: Wait(text=""),
 }

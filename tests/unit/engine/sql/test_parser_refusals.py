@@ -118,7 +118,6 @@ REFUSED = [
     ("SAVEPOINT a", "0A000", 1),
     ("EXPLAIN ANALYZE MATERIALIZED VIEW v", "0A000", 17),
     ("ROLLBACK TO a", "0A000", 10),
-    ("USE d", "0A000", 1),
     ("FETCH PRIOR FROM c", "0A000", 7),
     ("CREATE TABLE t (a int PRIMARY KEY, b int PRIMARY KEY)", "42P16", 17),
     ("CREATE TABLE t (a int PRIMARY KEY, PRIMARY KEY (a))", "42P16", 17),
