@@ -119,7 +119,7 @@ def _must_be_table(name: ObjectName, catalog: Catalog, database: str) -> Input:
 
 def _bind_insert(statement: Insert, table: Input, environment: Environment) -> Write:
     targets = _target_columns(statement.columns, statement.table, table)
-    node = _bind_rows(statement.query, [table.columns[t] for t in targets], environment)
+    node = _bind_rows(statement.query, [table.columns[t] for t in targets], environment, named=bool(statement.columns))
     by_target = {t: i for i, t in enumerate(targets)}
     values: dict[int, Expr] = {}
     for position, column in enumerate(table.columns):
@@ -158,23 +158,25 @@ def _target_columns(names: Sequence[str], target: ObjectName, table: Input) -> l
     return [positions[name] for name in names]
 
 
-def _bind_rows(query: exp.Expr, targets: Sequence[ColumnInfo], environment: Environment) -> Node:
-    """The rows to insert, cast to the types of the columns they go to."""
+def _bind_rows(query: exp.Expr, targets: Sequence[ColumnInfo], environment: Environment, *, named: bool) -> Node:
+    """The rows to insert, cast to the types of the columns they go to; columns that are `named` need a value each."""
     binder = ExpressionBinder(environment, Scope(), "VALUES")
     values = _plain_values(query)
     if values is not None:
-        rows = []
+        rows: list[tuple[Expr, ...]] = []
+        width = 0
         for row in values.expressions:
             items = row.expressions if isinstance(row, exp.Tuple) else [row]
-            if len(items) > len(targets):
-                raise SqlError("INSERT has more expressions than target columns", position=position_of(row), sqlstate="42601")
+            _check_width(len(items), len(targets), row, named=named)
+            if rows and len(items) != width:
+                raise SqlError("VALUES lists must all be the same length", position=position_of(row), sqlstate="42601")
+            width = len(items)
             bound = [_value(item, target, binder) for item, target in zip(items, targets, strict=False)]
             bound += [_default(target) for target in targets[len(items) :]]
             rows.append(tuple(bound))
         return Values(tuple(OutputColumn(t.name, t.type) for t in targets), tuple(rows))
     node = bind_query(query, environment).node
-    if len(node.columns) > len(targets):
-        raise SqlError("INSERT has more expressions than target columns", position=position_of(query), sqlstate="42601")
+    _check_width(len(node.columns), len(targets), query, named=named)
     exprs: list[Expr] = []
     for index, (column, target) in enumerate(zip(node.columns, targets, strict=False)):
         written = node.exprs[index] if isinstance(node, Project) else None
@@ -189,6 +191,13 @@ def _bind_rows(query: exp.Expr, targets: Sequence[ColumnInfo], environment: Envi
             exprs.append(binder.assign(Column(column.type, index), target.type, target.name, position_of(query)))
     exprs += [_default(target) for target in targets[len(node.columns) :]]
     return Project(tuple(OutputColumn(t.name, t.type) for t in targets), node, tuple(exprs))
+
+
+def _check_width(found: int, wanted: int, node: exp.Expr, *, named: bool) -> None:
+    if found > wanted:
+        raise SqlError("INSERT has more expressions than target columns", position=position_of(node), sqlstate="42601")
+    if named and found < wanted:
+        raise SqlError("INSERT has more target columns than expressions", position=position_of(node), sqlstate="42601")
 
 
 def _with_output(node: Node, index: int, expr: Expr) -> Node:

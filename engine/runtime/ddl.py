@@ -425,6 +425,12 @@ def create_schema(engine: Engine, database: str, schema: str, if_not_exists: boo
         if if_not_exists:
             return
         raise DuplicateObject(f"schema `{schema}` already exists", sqlstate="42P06")
+    if schema.startswith("pg_"):
+        raise SqlError(
+            f"unacceptable schema name `{schema}`",
+            sqlstate="42939",
+            fix="Names that begin with `pg_` are reserved for system schemas.",
+        )
     engine.store.writer.execute("INSERT INTO hr.databases VALUES (?, ?)", [database, schema])
     engine.catalog = engine.catalog.with_schema(database, schema)
 

@@ -199,6 +199,7 @@ class _FromBinder:
         if isinstance(join.this, exp.Lateral) or self._gives_rows(join.this.this):
             beside = _FromBinder(self._env.of_subquery(closure), self._bind_node)
         right, right_scope = beside.bind_item(join.this)
+        _check_names(left_scope, right_scope, join)
         temporal = join.this.args.get("version") is not None
         kind = _join_kind(join)
         scope = left_scope.beside(right_scope)
@@ -248,6 +249,19 @@ class _FromBinder:
                 position=position,
                 fix="Create a materialized view of it first.",
             )
+
+
+def _check_names(left: Scope, right: Scope, join: exp.Join) -> None:
+    """Two tables of one name need an alias, unless the schema tells them apart."""
+    names = {c.table for c in left.columns if c.table} & {c.table for c in right.columns if c.table}
+    if names and not join.this.args.get("db"):
+        name = sorted(names)[0]
+        raise SqlError(
+            f"table name `{name}` specified more than once",
+            position=position_of(join.this),
+            sqlstate="42712",
+            fix="Give one of them an alias.",
+        )
 
 
 def shown_row_id(relation: Relation) -> int | None:
