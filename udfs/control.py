@@ -9,11 +9,14 @@
     end_trial    {function}                   stop it
     cut_over     {function, version}          from the next batch on, the bare name means that version; ends the trial
 
+What changes functions for everybody (from `reload` on) is answered to callers on the same machine only.
+
 An error of ours is answered as `{"error": {"kind", "what", "where", "fix"}}`; `UdfClient.act` raises it again.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -28,6 +31,7 @@ from udfs.route import ModelKey, RowError
 from udfs.sessions import ModelSessions
 
 Answer = Mapping[str, Any]  # Any: JSON
+LOCAL_ONLY = frozenset({"reload", "trial", "end_trial", "cut_over"})
 
 
 class Control:
@@ -63,9 +67,18 @@ class Control:
             "cut_over": ("Make a version the live one.", self._cut_over),
         }
 
-    def act(self, name: str, body: bytes) -> bytes:
-        """Answer one action; errors of ours are answers too."""
+    def act(self, name: str, body: bytes, *, local: bool = True) -> bytes:
+        """Answer one action; errors of ours are answers too.
+
+        Args:
+            local: whether the caller is on the same machine.
+        """
         try:
+            if name in LOCAL_ONLY and not local:
+                raise InvalidInputError(
+                    f"`{name}` changes functions for everybody and is answered on the server's own machine only",
+                    fix="Run the command there.",
+                )
             try:
                 told = json.loads(body) if body else {}
             except ValueError as problem:
@@ -154,6 +167,20 @@ class Control:
             known = ", ".join(self._table.live()) or "none"
             raise NotFoundError(f"there is no function `{name}` of a folder; there are {known}")
         return live
+
+
+def is_local(peer: str) -> bool:
+    """Whether gRPC's name of a peer, e.g. `ipv4:127.0.0.1:5000`, is an address of this machine's loopback."""
+    kind, _, address = peer.partition(":")
+    host = address.rpartition(":")[0].strip("[]").replace("%5B", "").replace("%5D", "")
+    if kind == "unix":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def offer_to_trial(

@@ -32,7 +32,7 @@ from core.settings import LOOPBACK, Settings
 from core.telemetry import span
 from iceberg.catalog import open_catalog
 from iceberg.registry import Registry
-from udfs.control import Control, offer_to_trial
+from udfs.control import Control, is_local, offer_to_trial
 from udfs.explanations.explainer import Explainers
 from udfs.explanations.functions import ExplainFunction, SaliencyFunction
 from udfs.functions.definition import Definition
@@ -99,11 +99,11 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         told = [(name, description) for name, (description, _) in self._control.actions.items()]
         return [*told, ("protocol_version", "Version of the arrow-udf protocol.")]
 
-    def do_action(self, _context: Any, action: Any) -> Iterator[bytes]:  # Any: as above
+    def do_action(self, context: Any, action: Any) -> Iterator[bytes]:  # Any: as above
         if action.type == "protocol_version":
             yield _PROTOCOL_VERSION
         elif action.type in self._control.actions:
-            yield self._control.act(action.type, action.body.to_pybytes())
+            yield self._control.act(action.type, action.body.to_pybytes(), local=is_local(context.peer()))
         else:
             known = ", ".join(sorted([*self._control.actions, "protocol_version"]))
             raise flight.FlightServerError(f"unknown action `{action.type}`; there are {known}")

@@ -13,6 +13,7 @@ import pytest
 
 from core.errors import ConflictError, InvalidInputError, NotFoundError
 from udfs.client import UdfClient
+from udfs.control import is_local
 from udfs.functions.loading import load_folder, lock
 from udfs.functions.table import LIVE_FILE
 from udfs.server import build_server
@@ -237,6 +238,29 @@ def test_who_looks_at_a_version_warms_it_on_the_server_too(client, server, artif
     with pytest.raises(InvalidInputError, match="refuses `pickled@1`"):
         source.load_artifact("pickled", 1)
     assert WarmingSource(artifacts, "http://127.0.0.1:1").load_artifact("sick", 2) == artifacts.stored["sick", 2]
+
+
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [
+        ("ipv4:127.0.0.1:5000", True),
+        ("ipv6:[::1]:5000", True),
+        ("ipv6:%5B::1%5D:5000", True),
+        ("ipv6:[::ffff:127.0.0.1]:5000", True),
+        ("unix:/run/udf", True),
+        ("ipv4:10.0.0.7:5000", False),
+        ("ipv6:[2001:db8::1]:5000", False),
+        ("ipv6:[::ffff:10.0.0.7]:5000", False),
+        ("", False),
+        ("ipv4:localhost.example.com:1", False),
+    ],
+)
+def test_only_callers_on_the_same_machine_may_change_functions(server, peer, local):
+    assert is_local(peer) is local
+    for action in ("reload", "cut_over"):
+        told = json.loads(server._control.act(action, b'{"function": "price", "version": 1}', local=is_local(peer)))
+        assert ("error" in told) is not local
+    assert "error" not in json.loads(server._control.act("health", b"", local=is_local(peer)))
 
 
 @pytest.fixture
