@@ -49,6 +49,8 @@ class Catalog:
         path: schemas in which unqualified names are looked up, in order.
         pins: names that mean what they meant when a statement was first bound, as written, to ids.
         trace: when it is given, every name that is found is noted here.
+        before: when it is given, functions of this id and later ones are not seen: a view that is bound again calls those
+            that it called at first, although a better match has come since.
         last_id: the highest id that an object has had since the engine was opened.
         users: by name.
         comments: by object and column, counted from 1; 0 is the object itself.
@@ -59,6 +61,7 @@ class Catalog:
     path: tuple[str, ...] = (DEFAULT_SCHEMA,)
     pins: Mapping[str, int] = field(default_factory=dict)
     trace: dict[str, int] | None = field(default=None, compare=False)
+    before: int | None = None
     last_id: int = FIRST_ID - 1
     users: Mapping[str, User] = field(default_factory=lambda: {ROOT.name: ROOT})
     comments: Mapping[tuple[int, int], str] = field(default_factory=dict)
@@ -69,15 +72,15 @@ class Catalog:
         """The same catalog with another search path, noting which names are used."""
         return replace(self, path=path, trace={})
 
-    def pinned(self, pins: Pins) -> Catalog:
-        """The catalog as the statement that made these pins saw it."""
+    def pinned(self, pins: Pins, before: int | None = None) -> Catalog:
+        """The catalog as the statement that made these pins, and the object with the id `before`, saw it."""
         changed = {}
         for object_id, shape in pins.columns.items():
             relation = self.objects.get(object_id)
             if isinstance(relation, Relation) and relation.shape != shape:
                 changed[object_id] = relation.with_shape(shape)
         objects = {**self.objects, **changed} if changed else self.objects
-        return replace(self, objects=objects, pins=pins.names, path=pins.path or self.path, trace=None)
+        return replace(self, objects=objects, pins=pins.names, path=pins.path or self.path, trace=None, before=before)
 
     def take_pins(self, used: Iterable[int]) -> Pins:
         """What was traced, and the columns of all relations that were used."""
@@ -159,7 +162,18 @@ class Catalog:
             o
             for o in self.objects.values()
             if isinstance(o, Function) and o.name == name and o.database == database and (schema is None or o.schema == schema)
+            if self.before is None or o.id < self.before
         ]
+
+    def functions_called(self, name: str, database: str, schema: str | None) -> list[Function]:
+        """Functions that a call may mean: of the schema that is written, or else of those on the path.
+
+        What is bound again finds them also where ALTER ... SET SCHEMA has put them since.
+        """
+        found = self.find_functions(name, database)
+        schemas = self.path if schema is None else (schema.rpartition(".")[2],)
+        near = [function for function in found if function.schema in schemas]
+        return near if near or self.before is None else found
 
     def in_database(self, database: str) -> Iterator[CatalogObject]:
         return (o for o in self.objects.values() if o.database == database)

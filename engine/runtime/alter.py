@@ -352,7 +352,7 @@ def _change_columns(engine: Engine, relation: Input, step: Alteration, statement
     statement_text, _ = stored[relation.id]
     (created,) = parse(statement_text)
     place = Place(relation.id, relation.database, relation.schema, relation.name)
-    rebuilt = build(created, place, engine.catalog.pinned(pins), json.loads(new_facts))
+    rebuilt = build(created, place, engine.catalog.pinned(pins, relation.id), json.loads(new_facts))
     assert isinstance(rebuilt.object, Input)
     catalog = engine.catalog.with_objects([replace(rebuilt.object, pins=pins)])
     readers = _rebuild_readers(engine, catalog, relation.id, step, stored, statement)
@@ -408,7 +408,7 @@ def _rebuild_readers(
                 fix=f"Drop {found.kind} `{found.name}` first.",
             )
         # Its pins stay as they are, so its plan and its state stay the same; a dropped column is NULL there.
-        built = build(created, place, catalog.pinned(pins), settings)
+        built = build(created, place, catalog.pinned(pins, found.id), settings)
         built = replace(built, object=replace(built.object, pins=pins))
         catalog = catalog.with_objects([built.object])
         result.append(built)
@@ -429,7 +429,7 @@ def _can_do_without(
     pins = Pins(found.pins.names, {**found.pins.columns, relation: shape}, found.pins.path)
     place = Place(found.id, found.database, found.schema, found.name)
     try:
-        built = build(created, place, catalog.pinned(pins), settings)
+        built = build(created, place, catalog.pinned(pins, found.id), settings)
         return _outputs(built, created, catalog.pinned(pins)) == _outputs_before(found, created, engine)
     except SqlError:
         return False

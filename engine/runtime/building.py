@@ -104,7 +104,7 @@ def recover(engine: Engine) -> None:
     for number, database, schema, name, sql, background, progress, facts in rows:
         (statement,) = parse(sql)
         settings, pins = ddl.read_facts(facts)
-        built = build(statement, Place(number, database, schema, name), engine.catalog.pinned(pins), settings)
+        built = build(statement, Place(number, database, schema, name), engine.catalog.pinned(pins, number), settings)
         built = replace(built, object=replace(built.object, pins=pins))
         assert built.root is not None
         job = Job(built.object, built.root)

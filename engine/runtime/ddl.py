@@ -323,7 +323,7 @@ def recover(engine: Engine) -> None:
     for object_id, database, schema, name, sql, facts in rows:
         (statement,) = parse(sql)
         settings, pins = read_facts(facts)
-        built = build(statement, Place(object_id, database, schema, name), engine.catalog.pinned(pins), settings)
+        built = build(statement, Place(object_id, database, schema, name), engine.catalog.pinned(pins, object_id), settings)
         built = replace(built, object=replace(built.object, pins=pins))
         attached = _attach(engine, built)
         engine.catalog = engine.catalog.with_objects([built.object])

@@ -422,7 +422,7 @@ class ExpressionBinder:
             return self._window(call, node)
         if is_aggregate(call.name):
             return self._aggregate(call, node)
-        user = self._env.catalog.find_functions(call.name, self._env.database)
+        user = self._env.catalog.functions_called(call.name, self._env.database, call.schema)
         if user and not is_set_call(node):
             return self._user_function(user, call, node)
         _check_no_filter(call)
@@ -460,7 +460,7 @@ class ExpressionBinder:
         self._check_allowed("window functions", node)
         assert call.window is not None
         args = [self.bind(a) for a in call.arguments if not isinstance(a, exp.Star)]
-        if self._env.catalog.find_functions(call.name, self._env.database):
+        if self._env.catalog.functions_called(call.name, self._env.database, call.schema):
             raise UnsupportedQuery(
                 "users' functions cannot be used as window functions",
                 position=call.position,

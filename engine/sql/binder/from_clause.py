@@ -167,7 +167,7 @@ class _FromBinder:
         """A scalar function in FROM: one row."""
         name = str(call.this).lower()
         known = is_scalar_function(name) or is_record_function(name) or name in self._env.constants
-        if not known and not self._env.catalog.find_functions(name, self._env.database):
+        if not known and not self._env.catalog.functions_called(name, self._env.database, call.meta.get("schema")):
             raise UnsupportedQuery(f"table function `{name}` is not supported yet", position=position_of(call))
         return self._rows_of(call, item)
 

@@ -162,7 +162,8 @@ class Environment:
 
     def of_view(self, view: CatalogObject) -> Environment:
         """The inside of a view: names mean what they meant when it was created."""
-        catalog = replace(self.catalog, pins=view.pins.names, path=view.pins.path or self.catalog.path, trace=None)
+        path = view.pins.path or self.catalog.path
+        catalog = replace(self.catalog, pins=view.pins.names, path=path, trace=None, before=view.id)
         known = view.pins.columns
         return replace(self.inside({}), closure=None, catalog=catalog, database=view.database, known_columns=known)
 

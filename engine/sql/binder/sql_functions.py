@@ -36,7 +36,11 @@ def inline_call(
     types = [type_ for _, type_ in function.arguments]
     scope = Scope(tuple(ScopeColumn(None, name, t, i) for i, (name, t) in enumerate(function.arguments) if name))
     inside = replace(
-        environment.inside({}), parameters=None, parameter_types=dict(enumerate(types, start=1)), database=function.database
+        environment.inside({}),
+        parameters=None,
+        parameter_types=dict(enumerate(types, start=1)),
+        database=function.database,
+        catalog=replace(environment.catalog, before=function.id),
     )
     bound = bind(_body(function), inside, scope)
 

@@ -97,7 +97,7 @@ def user_table_functions(environment: Environment, node: object) -> list[Functio
     """Users' table functions of the name that is called."""
     if not isinstance(node, exp.Anonymous) or is_set_call(node):
         return []
-    found = environment.catalog.find_functions(str(node.this).lower(), environment.database)
+    found = environment.catalog.functions_called(str(node.this).lower(), environment.database, node.meta.get("schema"))
     return [function for function in found if function.form == "table"]
 
 

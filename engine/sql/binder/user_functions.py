@@ -14,21 +14,27 @@ from engine.sql.binder.scope import position_of
 from engine.sql.binder.sql_functions import inline_call
 from engine.sql.errors import SqlError, UndefinedFunction
 from engine.sql.expressions import AggregateCall, Call, Expr, OrderKey, UdfCall
+from engine.sql.types import UNKNOWN, VARCHAR
 
 if TYPE_CHECKING:
     from engine.sql.binder.expression import ExpressionBinder
 
 
 def choose(candidates: Sequence[Function], args: Sequence[Expr], node: exp.Expr) -> Function:
-    """The first that takes these arguments.
+    """The one that takes these arguments with the fewest casts, the oldest of several; a constant without a type is a text at first.
 
     Raises:
         UndefinedFunction: none does.
     """
+    best: tuple[int, Function] | None = None
     for function in candidates:
         wanted = [type_ for _, type_ in function.arguments]
         if len(wanted) == len(args) and all(can_cast_implicitly(a.type, t) for a, t in zip(args, wanted, strict=True)):
-            return function
+            exact = sum(t == (VARCHAR if a.type == UNKNOWN else a.type) for a, t in zip(args, wanted, strict=True))
+            if best is None or exact > best[0]:
+                best = exact, function
+    if best is not None:
+        return best[1]
     shown = ", ".join(arg.type.sql for arg in args)
     known = "; ".join(f"{f.name}({', '.join(t.sql for _, t in f.arguments)})" for f in candidates)
     raise UndefinedFunction(
