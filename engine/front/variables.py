@@ -86,7 +86,12 @@ class Variables:
         return self._values[key]
 
     def set(self, name: str, value: str | None) -> dict[str, str]:
-        """Change a variable (None: back to its default); returns what the client must be told."""
+        """Change a variable (None: back to its default; `all`: each); returns what the client must be told."""
+        if name == "all" and value is None:
+            told: dict[str, str] = {}
+            for each in list(self._values):
+                told |= self.set(each, None)
+            return told
         key = self._key(name)
         new = _DEFAULTS[key] if value is None else value
         if key in _BOOLEANS:

@@ -60,8 +60,10 @@ def _expanded(item: exp.Expr, bind: BindKey) -> list[Keys]:
 
 
 def aggregate_sets(node: Node, sets: list[Keys], calls: list[AggregateCall], name: Callable[[Expr], str]) -> Node:
-    """Columns: all keys in the order of first use, then the calls."""
+    """Columns: all keys in the order of first use, then the calls; one more where there would be none."""
     keys = list(dict.fromkeys(key for keys in sets for key in keys))
+    if not keys and not calls:
+        calls = [AggregateCall(INT8, "count", ())]  # rows without a column cannot be told from no rows
     columns = tuple(OutputColumn(name(k), k.type) for k in keys) + tuple(OutputColumn(c.name, c.type) for c in calls)
     branches = tuple(_one_set(node, chosen, keys, calls, columns) for chosen in sets)
     return branches[0] if len(branches) == 1 else UnionAll(columns, branches)
