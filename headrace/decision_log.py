@@ -21,18 +21,24 @@ def replay_decisions(
     """Replay by tenant and endpoint.
 
     Returns:
-        one object each: `tenant_id`, `endpoint`, `decisions`, `identical`, `different`, and the first `differences`.
+        one object each: `tenant_id`, `endpoint`, `decisions`, `identical`, `different`, the first `differences`, and how many rows
+        were `unrouted`: an experiment chose for them, and has a log of its own.
     """
     routes: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     for state in read_history(connection, tenant_id, endpoint):
         routes[state.tenant_id, state.endpoint][state.epoch] = state.route_json()
     counts: dict[tuple[str, str], int] = defaultdict(int)
+    unrouted: dict[tuple[str, str], int] = defaultdict(int)
     differences: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     pages = _of_lake(settings) if from_lake else _of_database(connection)
     for page in pages:
         by_endpoint: dict[tuple[str, str], list[Decision]] = defaultdict(list)
         for row in page:
-            if tenant_id in (None, row[0]) and endpoint in (None, row[1]) and row[5] is not None:
+            if tenant_id not in (None, row[0]) or endpoint not in (None, row[1]) or row[5] is None:
+                continue
+            if row[3] is None:
+                unrouted[row[0], row[1]] += 1
+            else:
                 by_endpoint[row[0], row[1]].append(Decision(row[2], row[3], row[4], parse_members(row[5])))
         for place, decisions in by_endpoint.items():
             counts[place] += len(decisions)
@@ -44,9 +50,11 @@ def replay_decisions(
             "decisions": count,
             "identical": count - len(differences[place]),
             "different": len(differences[place]),
+            "unrouted": unrouted[place],
             "differences": differences[place][:_SHOWN],
         }
-        for place, count in sorted(counts.items())
+        for place in sorted(counts.keys() | unrouted.keys())
+        for count in [counts[place]]
     ]
 
 
