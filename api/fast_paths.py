@@ -1,7 +1,8 @@
 """The two paths that are called hundreds of times a second, past the framework: `POST /predict` and V2 inference.
 
-FastAPI's routing, dependencies and exit stacks cost more than the prediction of a row. So this middleware, behind the guard,
-answers these paths itself; their routes stay for the documentation of the API, and answer alike where this is not installed.
+FastAPI's routing, dependencies, telemetry and exit stacks cost more than the prediction of a row. So what uvicorn calls is the
+guard, behind it this, and then FastAPI. The routes of these paths stay for the documentation of the API, and answer alike
+where this is not in front.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.body import read_body
 from api.http.identity import Authenticator
-from api.http.problems import problem_of, status_of
+from api.http.problems import problem, problem_of, status_of
 from api.inference.routes import MAX_BODY_BYTES, PATH
 from api.inference.service import Inference
 from api.v2.routes import answer_infer
@@ -48,6 +49,9 @@ class FastPaths:
             if status_of(error)[0] == 500:
                 logger.error("request failed", exc_info=error)
             response = problem_of(error)
+        except Exception:  # the last frame: nobody behind would tell it
+            logger.exception("request failed unexpectedly")
+            response = problem(500, "internal", "an unexpected error; the server's log has the details")
         await (response or self._app)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response | None:

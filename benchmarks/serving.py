@@ -1,10 +1,11 @@
 """REST `/predict` beside raw `session.run`, and beside MLServer and BentoML serving the same ONNX file.
 
-    .venv/bin/python benchmarks/serving.py [--json] [--seconds 20] [--only headrace raw mlserver bentoml]
+    .venv/bin/python benchmarks/serving.py [--json] [--seconds 20] [--only raw headrace ...]
 
 The load generator is a process of its own on the same cores. Paced: 500 single rows a second, latency from the moment a request was
 due. Flat out: 32 connections, one row a request. headrace does more for it: every answer is acknowledged by the broker, on
-disk, before it is given, and the view `predictions` follows; the peers compute and answer.
+disk, before it is given, and the view `predictions` follows; the peers compute and answer. `headrace_memory` is the same with
+its state in memory instead of on the disk, `headrace_v2` the V2 protocol, which records nothing, as the peers.
 
 Peers are measured when they are installed, each in an environment of its own:
 
@@ -25,7 +26,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +52,8 @@ RATE = 500.0
 CONNECTIONS = 32
 FIRST = False
 DISTINCT = 200  # requests with different rows, sent in turn
-CONTENDERS = ("raw", "headrace", "headrace_v2", "mlserver", "bentoml")
+CONTENDERS = ("raw", "headrace", "headrace_memory", "headrace_v2", "mlserver", "bentoml")
+MEMORY = Path("/dev/shm")
 
 
 def main() -> None:
@@ -65,14 +67,18 @@ def main() -> None:
     arguments = parser.parse_args()
     global FIRST
     FIRST = arguments.first
-    come_first(os.getpid())
     load_before = os.getloadavg()[0]
     trained, rows = forest()
     found: dict[str, object] = {}
     if "raw" in arguments.only:
         found["raw"] = raw(trained.artifact, rows, arguments.seconds)
-    if {"headrace", "headrace_v2"} & set(arguments.only):
-        found |= headrace(trained, rows, arguments.seconds, arguments.only)
+    for name, path, body, root in (
+        ("headrace", "/predict", _predict_body, None),
+        ("headrace_memory", "/predict", _predict_body, MEMORY),
+        ("headrace_v2", "/v2/models/default/infer", _v2_body, None),
+    ):
+        if name in arguments.only and (root is None or root.is_dir()):
+            found[name] = headrace(trained, rows, arguments.seconds, path, body, root)
     for name, start in (("mlserver", mlserver), ("bentoml", bentoml)):
         if name in arguments.only:
             found[name] = peer(name, start, trained.artifact, rows, arguments.seconds)
@@ -88,9 +94,9 @@ def main() -> None:
         (HERE / "results" / f"serving-{report['date'][:10]}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def come_first(pid: int) -> None:
-    """Give the session of a process the highest weight of the scheduler, where that is asked for."""
-    if FIRST:
+def come_first(*pids: int) -> None:
+    """Give the sessions of processes the highest weight of the scheduler, where that is asked for."""
+    for pid in pids if FIRST else ():
         Path(f"/proc/{pid}/autogroup").write_text("-20")
         time.sleep(0.2)  # the kernel takes ten such requests a second
 
@@ -121,9 +127,15 @@ def raw(artifact: bytes, rows: np.ndarray, seconds: float) -> dict[str, object]:
     return {"flat_out": load.report()}
 
 
-def headrace(trained: TrainedModel, rows: np.ndarray, seconds: float, only: list[str]) -> dict[str, object]:
-    """The whole platform: broker, stream database with pipeline `online`, UDF server, API."""
-    with tempfile.TemporaryDirectory(prefix="headrace-serving-") as state:
+def headrace(
+    trained: TrainedModel, rows: np.ndarray, seconds: float, path: str, body: Callable[[np.ndarray], object], root: Path | None
+) -> dict[str, object]:
+    """The whole platform: broker, stream database with pipeline `online`, UDF server, API.
+
+    Args:
+        root: where the state lies; a folder in memory shows what is left without a disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="headrace-serving-", dir=root) as state:
         settings = Settings.model_validate(
             {
                 "data_dir": Path(state),
@@ -132,28 +144,18 @@ def headrace(trained: TrainedModel, rows: np.ndarray, seconds: float, only: list
                 "udf_url": f"http://{HOST}:0",
                 "api_port": 0,
                 "engine": {"metrics_port": 0},
+                "v2_grpc_port": 0,
             }
         )
         with running_platform(settings, dict(os.environ)) as running:
             settings = running.settings
-            for spec in running.supervisor.specs:
-                come_first(running.supervisor.pid(spec.name))
             catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
             (version,) = register(Registry(catalog, settings.resolved_warehouse), [trained])["default"]  # type: ignore[arg-type]
             deployer.apply(settings.database_url, folder.find(["online"]), deployer.variables(settings))
             serve(settings, tenant="default", endpoint="default", model="default", version=version)
-            measured = {}
-            for name, path, body in (
-                ("headrace", "/predict", lambda row: {"features": [row.tolist()]}),
-                ("headrace_v2", "/v2/models/default/infer", _v2_body),
-            ):
-                if name in only:
-                    requests = [
-                        http_request(HOST, settings.api_port, path, json.dumps(body(row)).encode())
-                        for row in rows  # type: ignore[no-untyped-call]
-                    ]
-                    measured[name] = measure(settings.api_port, requests, seconds)
-            return measured
+            come_first(*(running.supervisor.pid(spec.name) for spec in running.supervisor.specs))
+            requests = [http_request(HOST, settings.api_port, path, json.dumps(body(row)).encode()) for row in rows]
+            return measure(settings.api_port, requests, seconds)
 
 
 def peer(name: str, start: object, artifact: bytes, rows: np.ndarray, seconds: float) -> dict[str, object]:
@@ -165,8 +167,10 @@ def peer(name: str, start: object, artifact: bytes, rows: np.ndarray, seconds: f
         place = Path(folder_name)
         (place / "model.onnx").write_bytes(artifact)
         assert callable(start)
-        with start(python, place) as (port, path, body):
+        with start(python, place) as (port, path, body, pid):
             requests = [http_request(HOST, port, path, json.dumps(body(row)).encode()) for row in rows]
+            await_answer(HOST, port, requests[0])
+            come_first(pid)
             versions = subprocess.run(
                 [python, "-c", f"from importlib.metadata import version; print(version('{name}'), version('onnxruntime'))"],
                 capture_output=True, text=True, check=True,
@@ -175,7 +179,7 @@ def peer(name: str, start: object, artifact: bytes, rows: np.ndarray, seconds: f
 
 
 @contextmanager
-def mlserver(python: Path, place: Path) -> Iterator[tuple[int, str, object]]:
+def mlserver(python: Path, place: Path) -> Iterator[tuple[int, str, object, int]]:
     """MLServer without worker processes: for one row they cost more than they bring."""
     ports = [free_port(HOST) for _ in range(3)]
     settings = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True)) | {
@@ -190,21 +194,21 @@ def mlserver(python: Path, place: Path) -> Iterator[tuple[int, str, object]]:
         "parameters": {"uri": str(place / "model.onnx")},
     }
     (place / "model-settings.json").write_text(json.dumps(model))
-    with _process([python.parent / "mlserver", "start", str(place)], place):
-        yield ports[0], "/v2/models/default/infer", _v2_body
+    with _process([python.parent / "mlserver", "start", str(place)], place) as pid:
+        yield ports[0], "/v2/models/default/infer", _v2_body, pid
 
 
 @contextmanager
-def bentoml(python: Path, place: Path) -> Iterator[tuple[int, str, object]]:
+def bentoml(python: Path, place: Path) -> Iterator[tuple[int, str, object, int]]:
     """BentoML with one worker, as its service asks for."""
     port = free_port(HOST)
     command = [python, "-m", "bentoml", "serve", "bentoml_service:Forest", "--host", HOST, "--port", str(port)]
-    with _process(command, place):
-        yield port, "/predict", lambda row: {"features": [row.tolist()]}
+    with _process(command, place) as pid:
+        yield port, "/predict", _predict_body, pid
 
 
 @contextmanager
-def _process(command: list[object], place: Path) -> Iterator[None]:
+def _process(command: list[object], place: Path) -> Iterator[int]:
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(place),
@@ -218,8 +222,7 @@ def _process(command: list[object], place: Path) -> Iterator[None]:
             [str(part) for part in command], env=environ, cwd=HERE / "peers", stdout=log, stderr=log, start_new_session=True
         )
         try:
-            come_first(process.pid)
-            yield
+            yield process.pid
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}\n{(place / 'log').read_text()[-2000:]}") from problem
         finally:
@@ -235,18 +238,24 @@ def measure(port: int, requests: list[bytes], seconds: float) -> dict[str, objec
     """Warm up, then paced, then flat out; the generator runs in another process."""
     await_answer(HOST, port, requests[0])
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply(_flat_out, (port, requests, 3.0))
+        pool.apply(_flat_out, (port, requests, 3.0, FIRST))
         return {
-            "paced": pool.apply(_paced, (port, requests, seconds)),
-            "flat_out": pool.apply(_flat_out, (port, requests, seconds)),
+            "paced": pool.apply(_paced, (port, requests, seconds, FIRST)),
+            "flat_out": pool.apply(_flat_out, (port, requests, seconds, FIRST)),
         }
 
 
-def _paced(port: int, requests: list[bytes], seconds: float) -> dict[str, object]:
+def _paced(port: int, requests: list[bytes], seconds: float, first: bool) -> dict[str, object]:
+    global FIRST
+    FIRST = first
+    come_first(os.getpid())
     return _run(paced(HOST, port, requests, rate=RATE, seconds=seconds)).report()
 
 
-def _flat_out(port: int, requests: list[bytes], seconds: float) -> dict[str, object]:
+def _flat_out(port: int, requests: list[bytes], seconds: float, first: bool) -> dict[str, object]:
+    global FIRST
+    FIRST = first
+    come_first(os.getpid())
     return _run(flat_out(HOST, port, requests, seconds=seconds, connections=CONNECTIONS)).report()
 
 
@@ -255,6 +264,10 @@ def _run(coroutine: object) -> Load:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)  # type: ignore[arg-type, no-any-return]
+
+
+def _predict_body(row: np.ndarray) -> dict[str, object]:
+    return {"features": [row.tolist()]}
 
 
 def _v2_body(row: np.ndarray) -> dict[str, object]:
