@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0  # a batch takes milliseconds; a supervisor kills after ten seconds
 CLOSE_SECONDS = 1.0  # closing takes milliseconds, or for ever
 # A call takes Python's lock some times, and each time waits so long for a thread that computes (one that loads a model, say).
-# With Python's 5 ms a call of 2 ms took 30 while a model was loaded.
+# With Python's 5 ms a call of 3 ms took 30 while a model was loaded.
 SWITCH_SECONDS = 0.0001
 _PROTOCOL_VERSION = b"\x02"
 
