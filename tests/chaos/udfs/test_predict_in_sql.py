@@ -73,8 +73,8 @@ BAD = {
     "wrong length": ({"f0": 1, "f1": 2, "short": 1}, "wrong_length"),
     "NULL feature": ({"f0": 1, "f1": None, "f2": 3, "f3": 4}, "null_feature"),
     "NULL vector": ({"none": 1}, "null_features"),
-    # What cannot be computed on a row of a stream is NULL there: here the whole vector.
-    "string": ({"f0": 1, "f1": 2, "f2": "broken", "f3": 4}, "null_features"),
+    # A step that cannot be computed on a row of a stream is NULL there: here the cast of one feature.
+    "string": ({"f0": 1, "f1": 2, "f2": "broken", "f3": 4}, "null_feature"),
 }
 
 VIEW = """
