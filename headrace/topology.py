@@ -15,6 +15,9 @@ SERVICES = ("broker", "udf", "engine", "api")
 """Stopped in the reverse order: who asks stops before who answers."""
 
 
+_NICENESS = {"engine": 10}
+"""An epoch may take a little longer; somebody who waits for an answer of /predict waits for the broker's acknowledgement, too."""
+
 PORTS_FILE = "ports.json"
 _ADDRESSES = ("kafka", "database_url", "udf_url", "api_port", "v2_grpc_port")
 _PORTS = frozenset({"api_port", "v2_grpc_port"})
@@ -62,4 +65,4 @@ def process_specs(settings: Settings) -> list[ProcessSpec]:
         "api": (settings.api_host, settings.api_port),
     }
     headrace = (sys.executable, "-m", "headrace", "--log-format", "json")
-    return [ProcessSpec(name, (*headrace, "serve", name), *addresses[name]) for name in SERVICES]
+    return [ProcessSpec(name, (*headrace, "serve", name), *addresses[name], _NICENESS.get(name, 0)) for name in SERVICES]

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_everything_listens_after_start_and_nothing_after_stop(tmp_path: Path, c
     assert not any(map(alive, pids))
     assert not any(accepts_connections(each.host, each.port) for each in specs)
     assert not (tmp_path / "data" / "run.json").exists()
+
+
+def test_a_nice_process_lets_the_others_go_first_with_all_its_threads(tmp_path: Path, child: dict[str, str]) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with Supervisor([spec("usual"), replace(spec("nice"), niceness=4)], tmp_path, child) as supervisor:
+        assert os.getpriority(os.PRIO_PROCESS, supervisor.pid("usual")) == own
+        tasks = Path(f"/proc/{supervisor.pid('nice')}/task")
+        threads = [int(task.name) for task in tasks.iterdir()] if tasks.is_dir() else [supervisor.pid("nice")]
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {min(19, own + 4)}
 
 
 def test_a_killed_process_comes_back_under_another_pid(tmp_path: Path, child: dict[str, str]) -> None:
