@@ -276,6 +276,6 @@ def orphans(folder: Path) -> list[str]:
     with duckdb.connect(str(folder / "engine.duckdb"), read_only=True) as file:
         names = [row[0] for row in file.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'hr'").fetchall()]
         ids = {str(row[0]) for row in file.execute("SELECT id FROM hr.catalog UNION ALL SELECT id FROM hr.jobs").fetchall()}
-    mine = {"meta", "catalog", "jobs", "databases", "late", "positions", f"r{QUARANTINE_ID}"}
+    mine = {"meta", "catalog", "jobs", "databases", "users", "comments", "late", "positions", f"r{QUARANTINE_ID}"}
     owners = {name: "".join(c for c in name.split("_")[0] if c.isdigit()) for name in names if name not in mine}
     return [f"table hr.{name} belongs to no object" for name, owner in owners.items() if owner not in ids]
