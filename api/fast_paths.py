@@ -14,10 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.body import read_body
 from api.http.identity import Authenticator
 from api.http.problems import problem, problem_of, status_of
-from api.inference.routes import MAX_BODY_BYTES, PATH
+from api.inference.routes import PATH, answer_predict
 from api.inference.service import Inference
 from api.v2.routes import answer_infer
 from api.v2.service import V2
@@ -57,11 +56,7 @@ class FastPaths:
     async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
         path = scope["path"]
         if path == PATH:
-            request = Request(scope, receive)
-            tenant = self._authenticator.authenticate(request).tenant
-            body = await read_body(request, max_bytes=MAX_BODY_BYTES)
-            answer = await self._inference.predict(tenant, body)
-            return Response(answer.body, answer.status, media_type="application/json")
+            return await answer_predict(self._inference, self._authenticator, Request(scope, receive))
         match = _INFER.fullmatch(path)
         if match is None:
             return None

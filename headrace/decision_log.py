@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, LiteralString
 
 from core.settings import Settings
 from pipelines.routing import Connection, read_history
@@ -30,11 +30,11 @@ def replay_decisions(
     counts: dict[tuple[str, str], int] = defaultdict(int)
     unrouted: dict[tuple[str, str], int] = defaultdict(int)
     differences: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    pages = _of_lake(settings) if from_lake else _of_database(connection)
+    pages = _of_lake(settings, tenant_id, endpoint) if from_lake else _of_database(connection, tenant_id, endpoint)
     for page in pages:
         by_endpoint: dict[tuple[str, str], list[Decision]] = defaultdict(list)
         for row in page:
-            if tenant_id not in (None, row[0]) or endpoint not in (None, row[1]) or row[5] is None:
+            if row[5] is None:
                 continue
             if row[3] is None:
                 unrouted[row[0], row[1]] += 1
@@ -58,18 +58,26 @@ def replay_decisions(
     ]
 
 
-def _of_database(connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
-    cursor = connection.execute("SELECT tenant_id, endpoint, prediction_id, route_epoch, entity_id, members FROM predictions")
+def _of_database(connection: Connection, tenant_id: str | None, endpoint: str | None) -> Iterator[list[tuple[Any, ...]]]:
+    query: LiteralString = (
+        "SELECT tenant_id, endpoint, prediction_id, route_epoch, entity_id, members FROM predictions WHERE TRUE"
+    )
+    query += " AND tenant_id = %s" if tenant_id is not None else ""
+    query += " AND endpoint = %s" if endpoint is not None else ""
+    cursor = connection.execute(query, [value for value in (tenant_id, endpoint) if value is not None])
     while page := cursor.fetchmany(_PAGE):
         yield page
 
 
-def _of_lake(settings: Settings) -> Iterator[list[tuple[Any, ...]]]:
+def _of_lake(settings: Settings, tenant_id: str | None, endpoint: str | None) -> Iterator[list[tuple[Any, ...]]]:
     from iceberg.catalog import open_catalog
+    from iceberg.predicates import all_of, equals
 
     catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
     if not catalog.table_exists("lake.predictions"):
         return  # nothing was delivered yet
     names = ("tenant_id", "endpoint", "prediction_id", "route_epoch", "entity_id", "members")
-    for batch in catalog.load_table("lake.predictions").scan(selected_fields=names).to_arrow_batch_reader():
+    wanted = [equals(name, value) for name, value in (("tenant_id", tenant_id), ("endpoint", endpoint)) if value is not None]
+    scan = catalog.load_table("lake.predictions").scan(all_of(*wanted), selected_fields=names)
+    for batch in scan.to_arrow_batch_reader():
         yield [tuple(row[name] for name in names) for row in batch.to_pylist()]

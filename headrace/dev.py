@@ -19,8 +19,7 @@ from core.settings import Settings
 from headrace.config import Loaded
 from headrace.demo.scenario import built_in_routes
 from headrace.platform import Platform, running_platform
-from iceberg.catalog import open_catalog
-from iceberg.registry import Registry
+from iceberg.registry import open_registry
 from learning.train import register_all
 from pipelines import deployer, folder
 from pipelines.folder import Endpoint, Route
@@ -54,8 +53,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, with_pipelines: bool, as_
 def prepare(platform: Platform) -> None:
     """Train and register the built-in models once, apply the built-in pipelines, and give routes to the demo's tenants and ours."""
     settings = platform.settings
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    registry = Registry(catalog, settings.resolved_warehouse)
+    registry = open_registry(settings)
     routes = built_in_routes()
     first = {route.endpoint: route.tenant_id for route in reversed(routes)}
     routes += [

@@ -24,9 +24,10 @@ from pyiceberg.table import Table
 
 from core.clock import Clock, SystemClock
 from core.errors import InvalidInputError, NotFoundError
+from core.settings import Settings
 from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.artifacts import ArtifactStore
-from iceberg.catalog import warehouse_location
+from iceberg.catalog import open_catalog, warehouse_location
 from iceberg.commits import Addition, append_on_head
 from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
@@ -287,6 +288,12 @@ class Registry:
 
     def _rows(self, identifier: str, scope: BooleanExpression) -> type_rows:
         return _scan(must_load(self._catalog, identifier), scope)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry that the settings name."""
+    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    return Registry(catalog, settings.resolved_warehouse)
 
 
 class _RowAppend:

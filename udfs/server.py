@@ -31,8 +31,7 @@ from arrow_udf import UdfServer, UserDefinedFunction
 from core.errors import HeadraceError, InvalidInputError, UnavailableError
 from core.settings import LOOPBACK, Settings
 from core.telemetry import span
-from iceberg.catalog import open_catalog
-from iceberg.registry import Registry
+from iceberg.registry import open_registry
 from udfs.control import Control, is_local, offer_to_trial
 from udfs.explanations.explainer import Explainers
 from udfs.explanations.functions import ExplainFunction, SaliencyFunction
@@ -270,12 +269,6 @@ def run(
         )
     finally:
         fetching.close()
-
-
-def open_registry(settings: Settings) -> Registry:
-    """The registry that the settings name."""
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    return Registry(catalog, settings.resolved_warehouse)
 
 
 def serve(

@@ -91,9 +91,14 @@ def build_router(inference: Inference, authenticator: Authenticator) -> APIRoute
     @router.post(PATH, responses=_RESPONSES, openapi_extra=_BODY, response_class=Response)
     async def predict(request: Request) -> Response:
         """Predict rows with the models that serve an endpoint now."""
-        tenant = authenticator.authenticate(request).tenant
-        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
-        answer = await inference.predict(tenant, body)
-        return Response(answer.body, answer.status, media_type="application/json")
+        return await answer_predict(inference, authenticator, request)
 
     return router
+
+
+async def answer_predict(inference: Inference, authenticator: Authenticator, request: Request) -> Response:
+    """Answer a request; what is wrong with it is raised."""
+    tenant = authenticator.authenticate(request).tenant
+    body = await read_body(request, max_bytes=MAX_BODY_BYTES)
+    answer = await inference.predict(tenant, body)
+    return Response(answer.body, answer.status, media_type="application/json")

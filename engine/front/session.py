@@ -233,7 +233,7 @@ class EngineSession:
             return None
         before, now = bound[1], environment
         same = before.catalog.objects is now.catalog.objects and before.catalog.path == now.catalog.path
-        return bound[2] if same and before.settings == now.settings else None
+        return bound[2] if same and before.database == now.database and before.settings == now.settings else None
 
     async def _hand_over(self, write: Write, rows: pa.Table) -> None:
         self._engine.write(write.table.id, changes_of(write, rows, self._engine.take_row_ids))

@@ -382,6 +382,7 @@ _NORMAL = (
     f"list_transform([{{member}}], lambda hr_j: CASE WHEN {_IN_DOUBT} OR ({_ESCAPED}) THEN CAST(hr_json(CAST(hr_j AS VARCHAR)) AS JSON)"
     " ELSE hr_j END)[1]"
 )
+_NORMAL_START, _NORMAL_END = _NORMAL.split("{member}")
 _GET_TEXT = f"(CASE WHEN {_ODD_KEY} THEN hr_json_get_text(CAST({{0}} AS VARCHAR), {{1}}) ELSE {_PLAIN.format(member=f'json_extract({{0}}, {_PATH})')} END)"
 _GET = f"(CASE WHEN {_ODD_KEY} THEN CAST(hr_json_get(CAST({{0}} AS VARCHAR), {{1}}) AS JSON) ELSE {_NORMAL.format(member=f'json_extract({{0}}, {_PATH})')} END)"
 
@@ -401,9 +402,6 @@ def with_known_key(call: Call) -> Call:
     path = "$." + '"' + key.value.replace("'", "''") + '"'
     form = _PLAIN if call.name == "->>" else _NORMAL
     return replace(call, args=(document, key), template=form.format(member=f"json_extract({{0}}, '{path}')"))
-
-
-_NORMAL_START, _NORMAL_END = _NORMAL.split("{member}")
 
 
 def declare(t: FunctionTable) -> None:

@@ -87,16 +87,10 @@ def _with_rights(user: User, rights: Mapping[str, bool]) -> User:
 
 
 def _store(engine: Engine, users: list[User]) -> None:
-    connection = engine.store.writer
-    connection.execute("BEGIN")
-    try:
+    with engine.store.transaction() as connection:
         connection.execute("DELETE FROM hr.users")
         for user in users:
             if user != ROOT:
                 row = [user.id, user.name, user.superuser, user.create_db, user.create_user, user.login]
                 connection.execute("INSERT INTO hr.users VALUES (?, ?, ?, ?, ?, ?)", row)
-        connection.execute("COMMIT")
-    except BaseException:
-        engine.store.rollback()
-        raise
     engine.catalog = replace(engine.catalog, users={user.name: user for user in users})

@@ -453,14 +453,8 @@ def _outputs(built: Built, created: object, catalog: Catalog) -> object:
 
 
 def _in_transaction(engine: Engine, write: Callable[[], None]) -> None:
-    connection = engine.store.writer
-    connection.execute("BEGIN")
-    try:
+    with engine.store.transaction():
         write()
-        connection.execute("COMMIT")
-    except BaseException:
-        engine.store.rollback()
-        raise
 
 
 _Action = Callable[[Engine, Alter, CatalogObject, tuple[str, ...]], bool]

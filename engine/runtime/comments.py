@@ -28,16 +28,10 @@ def comment(engine: Engine, statement: Comment, database: str, path: tuple[str, 
                 fix=f"Known: {', '.join(names)}.",
             )
         position = names[statement.column]
-    connection = engine.store.writer
-    connection.execute("BEGIN")
-    try:
+    with engine.store.transaction() as connection:
         connection.execute("DELETE FROM hr.comments WHERE object = ? AND position = ?", [found.id, position])
         if statement.comment is not None:
             connection.execute("INSERT INTO hr.comments VALUES (?, ?, ?)", [found.id, position, statement.comment])
-        connection.execute("COMMIT")
-    except BaseException:
-        engine.store.rollback()
-        raise
     engine.catalog = engine.catalog.with_comment(found.id, position, statement.comment)
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -148,18 +148,24 @@ class Store:
 
     def run_all(self, statements: Iterable[str]) -> None:
         """One transaction of these statements."""
-        self.writer.execute("BEGIN")
-        try:
+        with self.transaction() as writer:
             for sql in statements:
-                self.writer.execute(sql)
-            self.writer.execute("COMMIT")
-        except BaseException:
-            self.rollback()
-            raise
+                writer.execute(sql)
 
     def read_meta(self, name: str) -> int:
         ((value,),) = self.writer.execute("SELECT value FROM hr.meta WHERE name = ?", [name]).fetchall()
         return int(value)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction of the writer: committed at the end, rolled back by whatever is raised."""
+        self.writer.execute("BEGIN")
+        try:
+            yield self.writer
+            self.writer.execute("COMMIT")
+        except BaseException:
+            self.rollback()
+            raise
 
     def rollback(self) -> None:
         """End the writer's transaction; a COMMIT that failed has ended it already."""

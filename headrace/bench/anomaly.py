@@ -27,8 +27,7 @@ from headrace.demo.csv_files import MOST_CHANNELS, Recording, number_or_text, re
 from headrace.demo.records import encode
 from headrace.demo.replay import build_producer
 from headrace.platform import running_platform
-from iceberg.catalog import open_catalog
-from iceberg.registry import Registry
+from iceberg.registry import Registry, open_registry
 from learning.models.level_band import CLASSES, LevelBand, fit_level_band
 from learning.train import code_hash
 from pipelines import deployer, folder
@@ -135,8 +134,7 @@ def score(truth: Mask, alarms: Mapping[int, bool]) -> Counts:
 
 
 def _prepare(settings: Settings, recordings: Sequence[Recording], clock: Clock) -> None:
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    registry = Registry(catalog, settings.resolved_warehouse)
+    registry = open_registry(settings)
     routes = []
     for recording in recordings:
         name = f"recording_{hashlib.sha256(recording.tenant.encode()).hexdigest()[:12]}"

@@ -16,7 +16,6 @@ from headrace.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
     from core.settings import Settings
-    from iceberg.registry import Registry
     from learning.routing.loop import Outcome
     from pipelines.routing import Connection, RouteMember, RouteState
     from udfs.sessions import ArtifactSource
@@ -373,19 +372,12 @@ def _connection(settings: Settings) -> Iterator[Connection]:
         raise
 
 
-def _registry(settings: Settings) -> Registry:
-    from iceberg.catalog import open_catalog
-    from iceberg.registry import Registry
-
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    return Registry(catalog, settings.resolved_warehouse)
-
-
 def _artifacts(settings: Settings) -> ArtifactSource:
     """Where models are looked at before a route names them; the UDF server loads them meanwhile."""
+    from iceberg.registry import open_registry
     from udfs.warming import WarmingSource
 
-    return WarmingSource(_registry(settings), settings.udf_url)
+    return WarmingSource(open_registry(settings), settings.udf_url)
 
 
 def _member(text: str, role: str) -> RouteMember:

@@ -38,8 +38,7 @@ def run(
     """
     from core.clock import SystemClock
     from headrace.training import serve
-    from iceberg.catalog import open_catalog
-    from iceberg.registry import Registry
+    from iceberg.registry import open_registry
     from learning.tabular import load_tabular, train_tabular
     from learning.train import register
 
@@ -47,8 +46,7 @@ def run(
     data = load_tabular(file, label=label)
     name = model or endpoint
     trained = train_tabular(data, name=name, source=file.name, clock=SystemClock(), seed=seed, trees=trees, depth=depth)
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
-    (version,) = register(Registry(catalog, settings.resolved_warehouse), [trained])[name]  # type: ignore[arg-type]  # learning asks for **properties
+    (version,) = register(open_registry(settings), [trained])[name]  # type: ignore[arg-type]  # learning asks for **properties
     epoch = serve(settings, tenant=tenant, endpoint=endpoint, model=name, version=version)
     told = {"tenant": tenant, "endpoint": endpoint, "model": name, "version": version, "epoch": epoch, **trained.metrics}
     if as_json:

@@ -104,6 +104,14 @@ class Row:
     correct: int
 
 
+def newest_minute(connection: Connection, tenant_id: str, endpoint: str) -> datetime | None:
+    """The last minute that anything is known of; None before the first answer."""
+    row = connection.execute(
+        "SELECT max(minute_start) FROM member_scores WHERE tenant_id = %s AND endpoint = %s", (tenant_id, endpoint)
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
 def read_rows(connection: Connection, tenant_id: str, endpoint: str, *, since: datetime | None = None) -> list[Row]:
     """The rows of one endpoint, by minute."""
     rows = connection.execute(

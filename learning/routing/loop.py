@@ -17,7 +17,7 @@ from core.clock import Clock
 from core.errors import ConflictError, HeadraceError
 from learning.routing.changes import write_route
 from learning.routing.control import Decision, Situation, decide
-from learning.routing.evidence import read_rows
+from learning.routing.evidence import newest_minute, read_rows
 from learning.routing.guards import Latency
 from learning.routing.policy import Policy, read_policies
 from learning.routing.sequential import Pairs
@@ -88,10 +88,9 @@ def _look_at(
     connection: Connection, policy: Policy, history: list[RouteState], clock: Clock, latencies: Mapping[str, Latency]
 ) -> Outcome:
     current = history[-1]
-    rows = read_rows(connection, current.tenant_id, current.endpoint)
-    if rows:
-        oldest = rows[-1].minute - HORIZON * policy.window
-        rows = [row for row in rows if row.minute >= oldest]
+    newest = newest_minute(connection, current.tenant_id, current.endpoint)
+    since = newest - HORIZON * policy.window if newest is not None else None
+    rows = read_rows(connection, current.tenant_id, current.endpoint, since=since)
     duels = _read_duels(connection, history) if policy.duel is not None else {}
     decision = decide(Situation(policy, history, rows, clock.now(), latencies, duels))
     if decision is None:

@@ -5,6 +5,7 @@ Rows come from the file's EXAMPLES, those that do not fail, repeated; without su
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def bench(
     function = UserFunction(definition)
     arguments = pa.RecordBatch.from_arrays(columns, schema=function._input_schema)
     ways: list[tuple[str, Callable[[], object]]] = [("arrow", lambda: list(function.eval_batch(arguments)))]
-    if not definition.options.batch and not _is_async(definition):
+    if not definition.options.batch and not inspect.iscoroutinefunction(definition.function):
         ways.insert(0, ("python", lambda: [call_row(definition, row) for row in rows]))
     if client is not None:
         ways.append(("flight", lambda: client.call(definition.served_as, arguments)))
@@ -89,7 +90,3 @@ def _rows(definition: Definition, count: int) -> list[tuple[Any, ...]]:  # Any: 
             fix=f'Add EXAMPLES = {{"{definition.served_as}": [((arguments,), result)]}}.',
         )
     return [asked[i % len(asked)] for i in range(count)]
-
-
-def _is_async(definition: Definition) -> bool:
-    return bool(definition.function.__code__.co_flags & 0x80)

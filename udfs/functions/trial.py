@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -54,8 +55,16 @@ class Trial:
                 self._counts["shed"] += arguments.num_rows
 
     def end(self) -> None:
-        """Compare what waits already, then stop."""
-        self._batches.put(None)
+        """Compare what waits already, then stop. Does not wait: where there is no room for the word, what waits longest is shed."""
+        while True:
+            try:
+                return self._batches.put_nowait(None)
+            except queue.Full:
+                with suppress(queue.Empty):
+                    item = self._batches.get_nowait()
+                    self._batches.task_done()
+                    with self._lock:
+                        self._counts["shed"] += item[0].num_rows if item is not None else 0
 
     def settle(self) -> None:
         """Wait until what was offered so far is compared."""

@@ -15,7 +15,9 @@ from core.errors import ConflictError, InvalidInputError, NotFoundError
 from udfs.client import UdfClient
 from udfs.control import is_local
 from udfs.functions.loading import load_folder, lock
+from udfs.functions.rows import UserFunction
 from udfs.functions.table import LIVE_FILE
+from udfs.functions.trial import Trial
 from udfs.server import build_server
 from udfs.warming import WarmingSource
 
@@ -197,6 +199,26 @@ def test_a_slow_new_version_is_shed_and_does_not_hold_the_old_ones_callers_up(cl
     assert time.monotonic() - begun < 15, "one after the other they take 30 s"
     report = client.act("end_trial", function="price")
     assert report["rows_not_compared"] > 0
+
+
+def test_a_trial_ends_although_its_new_version_hangs_and_no_batch_finds_room(folder):
+    release = threading.Event()
+    old = UserFunction(load_folder(folder)[0])
+    new = UserFunction(load_folder(folder)[0])
+    new.eval_batch = lambda _batch: release.wait(60)  # for as long as the test looks
+    trial = Trial(old, new)
+    batch = pa.RecordBatch.from_pydict({"amount": [1.0]}, schema=old._input_schema)
+    (answered,) = old.eval_batch(batch)
+    try:
+        _await(lambda: trial.offer(batch, answered, 0.0) or trial.report()["rows_not_compared"] > 0, "no batch was shed")
+        ending = threading.Thread(target=trial.end, daemon=True)
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
+    finally:
+        release.set()
+        old.close()
+        new.close()
 
 
 def test_a_users_function_cannot_take_the_name_of_one_that_is_there(artifacts, folder):
