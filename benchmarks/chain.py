@@ -39,7 +39,7 @@ from headrace.demo.scenario import built_in_routes
 from headrace.demo.streams import PIPELINES as DEMO
 from headrace.demo.topics import read_all
 from headrace.platform import Platform, running_platform
-from iceberg.catalog import open_catalog
+from iceberg.catalog import open_lake
 from iceberg.registry import Registry
 from learning.plant import simulate_plant
 from learning.telemetry import telemetry_stream
@@ -175,7 +175,7 @@ def _platform() -> Iterator[Platform]:
 def _registry(platform: Platform) -> Any:  # Any: learning asks for less than the registry offers
     settings = platform.settings
     return Registry(
-        open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse),
+        open_lake(settings),
         settings.resolved_warehouse,
     )
 

@@ -39,7 +39,7 @@ from core.settings import Settings
 from headrace.platform import running_platform
 from headrace.ports import free_port
 from headrace.training import serve
-from iceberg.catalog import open_catalog
+from iceberg.catalog import open_lake
 from iceberg.registry import Registry
 from learning.tabular import TabularData, train_tabular
 from learning.telemetry import CLASSES, FEATURES, load_telemetry, telemetry_rows
@@ -149,7 +149,7 @@ def headrace(
         )
         with running_platform(settings, dict(os.environ)) as running:
             settings = running.settings
-            catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+            catalog = open_lake(settings)
             (version,) = register(Registry(catalog, settings.resolved_warehouse), [trained])["default"]  # type: ignore[arg-type]
             deployer.apply(settings.database_url, folder.find(["online"]), deployer.variables(settings))
             serve(settings, tenant="default", endpoint="default", model="default", version=version)

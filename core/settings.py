@@ -83,6 +83,18 @@ class ExperimentSettings(_Frozen):
     )
 
 
+class S3Settings(_Frozen):
+    """How a warehouse `s3://BUCKET/PREFIX` is reached; what is empty is left to the AWS environment of the process."""
+
+    endpoint: str | None = Field(
+        None, description="Address of an S3 server that is not Amazon's, e.g. `http://127.0.0.1:9000`."
+    )
+    region: str = Field("us-east-1", description="Region of the bucket.")
+    access_key: SecretStr | None = Field(None, description="Access key id.")
+    secret_key: SecretStr | None = Field(None, description="Secret access key.")
+    path_style: bool = Field(True, description="Buckets are paths of the endpoint (MinIO and most others), not host names.")
+
+
 class Settings(_Frozen):
     """Everything that can be set. Each field is `HEADRACE_<NAME>` in the environment, nested ones with `__`."""
 
@@ -103,7 +115,12 @@ class Settings(_Frozen):
     )
     catalog_type: Literal["jdbc", "rest"] = "jdbc"
     catalog_uri: str | None = Field(None, description="Default: a SQLite file in the data folder (`jdbc:sqlite:PATH`).")
-    warehouse: str | None = Field(None, description="Default: the folder `warehouse` in the data folder.")
+    catalog_token: SecretStr | None = Field(None, description="Bearer token for a REST catalog.")
+    catalog_credential: SecretStr | None = Field(None, description="`CLIENT_ID:CLIENT_SECRET` for a REST catalog with OAuth2.")
+    warehouse: str | None = Field(
+        None, description="Default: the folder `warehouse` in the data folder; or `s3://BUCKET/PREFIX`."
+    )
+    s3: S3Settings = S3Settings()
     auth: Literal["development", "required"] = Field(
         "development", description="`development`: loopback callers without credentials are tenant `default`."
     )
@@ -125,6 +142,25 @@ class Settings(_Frozen):
     @property
     def resolved_warehouse(self) -> str:
         return self.warehouse or str((self.data_dir / "warehouse").absolute())
+
+    @property
+    def catalog_properties(self) -> dict[str, str]:
+        """What PyIceberg must know to reach the catalog and the warehouse; holds secrets in clear text."""
+        found: dict[str, str] = {}
+        for name, secret in (("token", self.catalog_token), ("credential", self.catalog_credential)):
+            if self.catalog_type == "rest" and secret is not None:
+                found[name] = secret.get_secret_value()
+        if not (self.warehouse or "").startswith(("s3://", "s3a://", "s3n://")):
+            return found
+        found["s3.region"] = self.s3.region
+        found["s3.force-virtual-addressing"] = str(not self.s3.path_style).lower()
+        if self.s3.endpoint is not None:
+            found["s3.endpoint"] = self.s3.endpoint
+        if self.s3.access_key is not None:
+            found["s3.access-key-id"] = self.s3.access_key.get_secret_value()
+        if self.s3.secret_key is not None:
+            found["s3.secret-access-key"] = self.s3.secret_key.get_secret_value()
+        return found
 
     @property
     def resolved_catalog_uri(self) -> str:

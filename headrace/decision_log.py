@@ -70,10 +70,10 @@ def _of_database(connection: Connection, tenant_id: str | None, endpoint: str | 
 
 
 def _of_lake(settings: Settings, tenant_id: str | None, endpoint: str | None) -> Iterator[list[tuple[Any, ...]]]:
-    from iceberg.catalog import open_catalog
+    from iceberg.catalog import open_lake
     from iceberg.predicates import all_of, equals
 
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    catalog = open_lake(settings)
     if not catalog.table_exists("lake.predictions"):
         return  # nothing was delivered yet
     names = ("tenant_id", "endpoint", "prediction_id", "route_epoch", "entity_id", "members")

@@ -18,6 +18,7 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import ConfigError, UnavailableError
+from core.settings import Settings
 from iceberg.sqlite_catalog import SqliteCatalog
 
 NAMESPACES = ("lake", "registry")
@@ -62,6 +63,16 @@ def open_catalog(
     for namespace in NAMESPACES:
         ensure_namespace(catalog, namespace)
     return catalog
+
+
+def open_lake(settings: Settings) -> Catalog:
+    """Open the catalog that the settings name; see `open_catalog`."""
+    return open_catalog(
+        settings.catalog_type,
+        settings.resolved_catalog_uri,
+        settings.resolved_warehouse,
+        properties=settings.catalog_properties,
+    )
 
 
 def ensure_namespace(catalog: Catalog, namespace: str) -> None:

@@ -33,3 +33,8 @@ def must_load(catalog: Catalog, identifier: str) -> Table:
             where="warehouse",
             fix="Restore the file from a replica, or register the table's last good metadata file.",
         ) from error
+
+
+def table_names(catalog: Catalog) -> list[str]:
+    """All tables of all namespaces, sorted, e.g. `lake.predictions`."""
+    return sorted(".".join(name) for namespace in catalog.list_namespaces() for name in catalog.list_tables(namespace))

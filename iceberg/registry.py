@@ -27,7 +27,7 @@ from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
 from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.artifacts import ArtifactStore
-from iceberg.catalog import open_catalog, warehouse_location
+from iceberg.catalog import open_lake, warehouse_location
 from iceberg.commits import Addition, append_on_head
 from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
@@ -292,7 +292,7 @@ class Registry:
 
 def open_registry(settings: Settings) -> Registry:
     """The registry that the settings name."""
-    catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+    catalog = open_lake(settings)
     return Registry(catalog, settings.resolved_warehouse)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
 from core.settings import Settings
-from iceberg.catalog import open_catalog
+from iceberg.catalog import open_lake
 from iceberg.registry import Registry
 
 
@@ -28,14 +27,12 @@ class Lake:
         """
         with self._lock:
             if self._catalog is None:
-                self._catalog = open_catalog(
-                    self._settings.catalog_type, self._settings.resolved_catalog_uri, self._settings.resolved_warehouse
-                )
+                self._catalog = open_lake(self._settings)
             return self._catalog
 
     def registry(self) -> Registry:
         """The registry of models in that catalog."""
-        return Registry(self.catalog(), Path(self._settings.resolved_warehouse))
+        return Registry(self.catalog(), self._settings.resolved_warehouse)
 
     def check(self) -> None:
         """Ask the catalog something.

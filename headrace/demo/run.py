@@ -48,7 +48,7 @@ from headrace.logs import move_to_file
 from headrace.platform import Platform, running_platform
 from headrace.ports import accepts_connections
 from headrace.topology import process_specs
-from iceberg.catalog import open_catalog
+from iceberg.catalog import open_lake
 from iceberg.registry import Registry
 from pipelines import deployer, folder
 
@@ -187,7 +187,7 @@ class _Demo:
     def run(self) -> None:
         settings = self.platform.settings
         with self._timed("train"):
-            catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+            catalog = open_lake(settings)
             registry = Registry(catalog, settings.resolved_warehouse)
             versions = self.scenario.train(registry, self.clock)
             self.view.say(f"models trained and registered: {', '.join(f'{n} {v}' for n, v in versions.items())}")
@@ -274,7 +274,7 @@ class _Demo:
         """Rows by place; none where a place does not answer."""
         settings = self.platform.settings
         try:
-            catalog = open_catalog(settings.catalog_type, settings.resolved_catalog_uri, settings.resolved_warehouse)
+            catalog = open_lake(settings)
             return Arrived(
                 int(self._ask("SELECT count(*) FROM predictions")[0][0]),
                 _rows(catalog, "lake.predictions"),
