@@ -11,13 +11,12 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
@@ -25,22 +24,17 @@ from pyiceberg.table import Table
 from core.clock import Clock, SystemClock
 from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
-from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.artifacts import ArtifactStore
 from iceberg.catalog import open_lake, warehouse_location
-from iceberg.commits import Addition, append_on_head
+from iceberg.commits import append_on_head
 from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
 from iceberg.predicates import all_of, equals
-from iceberg.rows import conform
+from iceberg.row_appends import RowAppend, scan_rows, type_row, type_rows
 from iceberg.tables import ALIASES, MODEL_VERSIONS, MODELS, ensure_tables
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
 _ALL_TENANTS = ""
-
-type_row = Mapping[str, Any]
-type_rows = Sequence[type_row]
-"""Rows of a registry table: values that Arrow gives for its columns."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +266,7 @@ class Registry:
     def _ensure_model(self, name: str, now: datetime, description: str | None, owner: str | None) -> None:
         table = must_load(self._catalog, MODELS.identifier)
         row = {"name": name, "created_at": now, "description": description, "owner": owner}
-        append = _RowAppend(lambda head: None if _scan(head, equals("name", name)) else row)
+        append = RowAppend(lambda head: None if scan_rows(head, equals("name", name)) else row)
         append_on_head(table, append.plan, clock=self._clock)
 
     def _append_numbered(self, identifier: str, scope: BooleanExpression, number: str, row: type_row) -> type_row:
@@ -280,46 +274,20 @@ class Registry:
         table = must_load(self._catalog, identifier)
 
         def next_row(head: Table) -> type_row:
-            return {**row, number: max((other[number] for other in _scan(head, scope)), default=0) + 1}
+            return {**row, number: max((other[number] for other in scan_rows(head, scope)), default=0) + 1}
 
-        append = _RowAppend(next_row)
+        append = RowAppend(next_row)
         append_on_head(table, append.plan, clock=self._clock)
         return append.row
 
     def _rows(self, identifier: str, scope: BooleanExpression) -> type_rows:
-        return _scan(must_load(self._catalog, identifier), scope)
+        return scan_rows(must_load(self._catalog, identifier), scope)
 
 
 def open_registry(settings: Settings) -> Registry:
     """The registry that the settings name."""
     catalog = open_lake(settings)
     return Registry(catalog, settings.resolved_warehouse)
-
-
-class _RowAppend:
-    """Plans the append of one row that depends on the head; the files of lost attempts are removed."""
-
-    def __init__(self, make: Callable[[Table], type_row | None]) -> None:
-        self._make = make
-        self._written: WrittenRows | None = None
-        self.row: type_row = {}
-
-    def plan(self, head: Table) -> Addition | None:
-        if self._written is not None:
-            remove_files(head.io, self._written.paths)
-            self._written = None
-        row = self._make(head)
-        if row is None:
-            return None
-        self.row = row
-        columns = {name: pa.array([value]) for name, value in row.items() if value is not None}
-        self._written = write_rows(head, conform(head, pa.table(columns), {}))
-        return Addition(self._written)
-
-
-def _scan(table: Table, scope: BooleanExpression) -> type_rows:
-    rows: type_rows = table.scan(row_filter=scope).to_arrow().to_pylist()
-    return rows
 
 
 def _version(row: type_row) -> ModelVersion:

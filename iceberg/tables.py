@@ -268,6 +268,20 @@ PROMOTIONS = TableDefinition(
     ),
 )
 
+HOLDS = TableDefinition(
+    "lake.holds",
+    "Legal holds, one row when placed and one when released; what is held is neither expired, dropped nor erased.",
+    (
+        Column("hold_id", _text, "Id of the hold; both its rows have it.", required=True),
+        Column("at", _instant, "When it was placed or released.", required=True),
+        Column("action", _text, "`placed` or `released`.", required=True),
+        Column("scope", _text, "What is held: `table`, `tenant` or `subject`.", required=True),
+        Column("target", _text, "Which one: a table's name, a tenant's id or a subject's id.", required=True),
+        Column("reason", _text, "Why, e.g. the reference of the case.", required=True),
+        Column("actor", _text, "Who did it.", required=True),
+    ),
+)
+
 DEFINITIONS: tuple[TableDefinition, ...] = (
     PREDICTIONS,
     FEEDBACK,
@@ -275,6 +289,7 @@ DEFINITIONS: tuple[TableDefinition, ...] = (
     AUDIT,
     DRIFT_EVENTS,
     TRAINING_JOBS,
+    HOLDS,
     MODELS,
     MODEL_VERSIONS,
     ALIASES,

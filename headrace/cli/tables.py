@@ -14,6 +14,7 @@ from headrace.cli.output import print_rows
 app = typer.Typer(no_args_is_help=True, help="Look after the lake's tables: check, shrink, hold, copy.")
 
 Tables = Annotated[list[str] | None, typer.Argument(help="E.g. `lake.predictions`; default: all.", metavar="[TABLE]...")]
+Actor = Annotated[str, typer.Option("--actor", help="Who does it; kept in the history.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only tell.")]
 
 
@@ -42,3 +43,63 @@ def expire(
         for name in tables or table_names(catalog)
     ]
     print_rows(done, as_json=as_json)
+
+
+@app.command()
+def hold(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="A table's name, a tenant's id or a subject's id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, e.g. the reference of the case.")],
+    scope: Annotated[str, typer.Option("--scope", help="What TARGET is: table, tenant or subject.")] = "table",
+    actor: Actor = "cli",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place a legal hold: nothing that it concerns is expired, dropped or erased until it is released.
+
+    Example: headrace tables hold acme --scope tenant --reason "case 2026-17"
+    """
+    from iceberg.catalog import open_lake
+    from iceberg.holds import hold as place
+
+    catalog = open_lake(load_settings(context, data_dir=data_dir).settings)
+    placed = place(catalog, scope, target, reason=reason, actor=actor)  # type: ignore[arg-type]  # checked there
+    print_rows([asdict(placed)], as_json=as_json)
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    hold_id: Annotated[str, typer.Argument(help="As `headrace tables holds` shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be lifted; kept in the history.")],
+    actor: Actor = "cli",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lift a legal hold.
+
+    Example: headrace tables release 0b4e6c1a-... --reason "case closed"
+    """
+    from iceberg.catalog import open_lake
+    from iceberg.holds import release as lift
+
+    catalog = open_lake(load_settings(context, data_dir=data_dir).settings)
+    print_rows([asdict(lift(catalog, hold_id, reason=reason, actor=actor))], as_json=as_json)
+
+
+@app.command()
+def holds(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Released ones too.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the legal holds in force.
+
+    Example: headrace tables holds --all --json
+    """
+    from iceberg.catalog import open_lake
+    from iceberg.holds import list_holds
+
+    found = list_holds(open_lake(load_settings(context, data_dir=data_dir).settings))
+    print_rows([asdict(each) for each in found if everything or each.active], as_json=as_json)
