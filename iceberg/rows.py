@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +15,12 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 
 from core.errors import InvalidInputError
+from iceberg.evolution import current_names
+
+logger = logging.getLogger(__name__)
+
+_TOLD: set[tuple[UUID, str]] = set()
+"""Dropped columns that were told once; each delivery would tell them again."""
 
 
 def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
@@ -23,7 +31,8 @@ def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Ta
 
     Args:
         table: its current schema counts.
-        rows: any column order; columns of names that the table lacks are refused.
+        rows: any column order. A column of a former name goes where it is called otherwise today, or nowhere if it was dropped
+            (`iceberg.evolution`); columns of names that the table never had are refused.
         constants: values for columns that the rows lack; those that the table lacks are ignored.
 
     Raises:
@@ -32,6 +41,7 @@ def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Ta
     schema = table.schema()
     where = ".".join(table.name())
     target = schema_to_pyarrow(schema, include_field_ids=False)
+    rows = _in_present_names(table, rows, where)
     unknown = [name for name in rows.column_names if name not in target.names]
     if unknown:
         raise InvalidInputError(
@@ -41,6 +51,27 @@ def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Ta
         )
     columns = [_column(field, rows, constants, where) for field in target]
     return _sorted(table, pa.Table.from_arrays(columns, schema=target), schema)
+
+
+def _in_present_names(table: Table, rows: pa.Table, where: str) -> pa.Table:
+    """Rows of a writer that knows an older schema, in the names of the present one."""
+    today = current_names(table.metadata, rows.column_names)
+    if all(today.get(name, name) == name for name in rows.column_names):
+        return rows
+    kept = [name for name in rows.column_names if today.get(name, name) is not None]
+    names = [today.get(name) or name for name in kept]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInputError(
+            f"columns `{', '.join(twice)}` come twice: by their present name and by a former one",
+            where=where,
+            fix="Take the former name out of the sink's query.",
+        )
+    for name in rows.column_names:
+        if name not in kept and (told := (table.metadata.table_uuid, name)) not in _TOLD:
+            _TOLD.add(told)
+            logger.warning("column was dropped from the table, its values are left out", extra={"table": where, "column": name})
+    return rows.select(kept).rename_columns(names)
 
 
 def _column(field: pa.Field, rows: pa.Table, constants: Mapping[str, Any], where: str) -> pa.ChunkedArray | pa.Array:
