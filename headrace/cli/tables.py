@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.context import AsJson, DataDir, load_settings
-from headrace.cli.output import print_rows
+from headrace.cli.output import print_json, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look after the lake's tables: check, shrink, hold, copy.")
 
@@ -103,3 +103,42 @@ def holds(
 
     found = list_holds(open_lake(load_settings(context, data_dir=data_dir).settings))
     print_rows([asdict(each) for each in found if everything or each.active], as_json=as_json)
+
+
+@app.command()
+def evolve(
+    context: typer.Context,
+    table: Annotated[str, typer.Argument(help="E.g. `lake.features_plant`.", metavar="TABLE")],
+    add: Annotated[
+        list[str] | None, typer.Option("--add", help="A new column, empty in old rows.", metavar="NAME:TYPE")
+    ] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", help="Another name.", metavar="OLD=NEW")] = None,
+    widen: Annotated[list[str] | None, typer.Option("--widen", help="A wider type.", metavar="NAME:TYPE")] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="Take a column away.", metavar="NAME")] = None,
+    pipelines: Annotated[
+        list[str] | None, typer.Option("--pipelines", help="Folders whose feature views count besides the built-in ones.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also if something breaks.")] = False,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a table's columns by field id; old files and snapshots read on, and running sinks go on without a pause.
+
+    Says first which feature views, models, sinks and views know the columns by name, and refuses with exit code 1 if one would
+    break, unless forced.
+
+    Example: headrace tables evolve lake.features_plant --rename flow_avg=flow_mean --dry-run
+    """
+    from headrace.evolving import evolve_table
+    from iceberg.evolution import parse_steps
+
+    steps = parse_steps(add or (), rename or (), widen or (), drop or ())
+    settings = load_settings(context, data_dir=data_dir).settings
+    done = evolve_table(settings, table, steps, folders=pipelines or (), force=force, dry_run=dry_run)
+    if as_json:
+        print_json(done.as_json())
+    else:
+        typer.echo("\n".join(done.lines()))
+    if done.refused:
+        raise typer.Exit(1)
