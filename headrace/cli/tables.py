@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.context import AsJson, DataDir, load_settings
+from headrace.cli.each_table import Tell, catalog_of, each_table, human_bytes, open_lake, told_share
 from headrace.cli.output import print_json, print_rows
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
 
 app = typer.Typer(no_args_is_help=True, help="Look after the lake's tables: check, shrink, hold, copy.")
 
@@ -22,8 +27,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only te
 def expire(
     context: typer.Context,
     tables: Tables = None,
-    older_than: Annotated[float, typer.Option("--older-than", min=0, help="Days; younger snapshots are kept.")] = 7.0,
+    older_than: Annotated[float, typer.Option("--older-than", min=0, help="Days that time travel reaches back.")] = 7.0,
     keep_last: Annotated[int, typer.Option("--keep-last", min=1, help="So many of the newest are kept at any age.")] = 100,
+    grace: Annotated[float, typer.Option("--grace", min=0, help="Minutes that a reader of a snapshot has at least.")] = 60.0,
     dry_run: DryRun = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -32,17 +38,106 @@ def expire(
 
     Example: headrace tables expire lake.predictions --older-than 30 --dry-run
     """
-    from iceberg.catalog import open_lake
     from iceberg.expiry import expire_snapshots
-    from iceberg.loading import table_names
 
-    catalog = open_lake(load_settings(context, data_dir=data_dir).settings)
-    moment = datetime.now(UTC) - timedelta(days=older_than)
-    done = [
-        {"table": name, **asdict(expire_snapshots(catalog, name, older_than=moment, keep_last=keep_last, dry_run=dry_run))}
-        for name in tables or table_names(catalog)
+    def run(catalog: Catalog, name: str, tell: Tell) -> dict[str, object]:
+        moment = datetime.now(UTC) - timedelta(days=older_than)
+        done = expire_snapshots(
+            catalog,
+            name,
+            older_than=moment,
+            keep_last=keep_last,
+            grace=timedelta(minutes=grace),
+            dry_run=dry_run,
+            progress=tell,
+        )
+        return {"snapshots": len(done.snapshots), "files": len(done.files), "size_bytes": done.size_bytes}
+
+    each_table(catalog_of(context, data_dir), tables, run, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def orphans(
+    context: typer.Context,
+    tables: Tables = None,
+    older_than: Annotated[
+        float, typer.Option("--older-than", min=0, help="Hours; a younger file may belong to a commit in flight.")
+    ] = 24.0,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove files that no snapshot needs, and artifacts that no model version names.
+
+    Example: headrace tables orphans --older-than 72 --dry-run --json
+    """
+    from iceberg.orphans import Orphans, remove_orphaned_artifacts, remove_orphans
+
+    age = timedelta(hours=older_than)
+
+    def told(found: Orphans) -> dict[str, object]:
+        return {
+            "files": len(found.files),
+            "size_bytes": found.size_bytes,
+            "young": found.young,
+            "failed": len(found.failed),
+            **({"names": found.files} if as_json else {}),
+        }
+
+    def run(catalog: Catalog, name: str, tell: Tell) -> dict[str, object]:
+        return told(remove_orphans(catalog, name, older_than=age, dry_run=dry_run, progress=tell))
+
+    settings = load_settings(context, data_dir=data_dir).settings
+    catalog = open_lake(settings)
+    more = []
+    if not tables:
+        found = remove_orphaned_artifacts(catalog, settings.resolved_warehouse, older_than=age, dry_run=dry_run)
+        more = [{"table": found.place, **told(found), "refused": None}]
+    each_table(catalog, tables, run, dry_run=dry_run, as_json=as_json, more=more)
+
+
+@app.command()
+def du(
+    context: typer.Context,
+    tables: Tables = None,
+    columns: Annotated[bool, typer.Option("--columns", help="Bytes of each column, too.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """What tables take: for their current state, for history, and for nobody.
+
+    Example: headrace tables du --json
+    """
+    from iceberg.loading import table_names
+    from iceberg.usage import measure_rest, measure_table
+
+    settings = load_settings(context, data_dir=data_dir).settings
+    catalog = open_lake(settings)
+    found = [measure_table(catalog, name, columns=columns) for name in tables or table_names(catalog)]
+    rest = None if tables else measure_rest(catalog, settings.resolved_warehouse)
+    if as_json:
+        print_json({"tables": [asdict(each) for each in found], "rest": asdict(rest) if rest else None})
+        return
+    rows = [
+        {
+            "table": each.table,
+            "rows": each.rows,
+            "snapshots": each.snapshots,
+            "live": told_share(each.live),
+            "historic": told_share(each.historic),
+            "orphan": told_share(each.orphan),
+            "missing": each.missing,
+        }
+        for each in found
     ]
-    print_rows(done, as_json=as_json)
+    print_rows(rows, as_json=False)
+    for each in found:
+        for name, size in each.columns.items():
+            typer.echo(f"{each.table}  {name}  {human_bytes(size)}")
+    if rest:
+        typer.echo(f"artifacts: {told_share(rest.artifacts)}; nobody names {told_share(rest.orphan_artifacts)}")
+        for folder, share in rest.unclaimed.items():
+            typer.echo(f"unclaimed: {folder}: {told_share(share)}")
 
 
 @app.command()
@@ -59,10 +154,9 @@ def hold(
 
     Example: headrace tables hold acme --scope tenant --reason "case 2026-17"
     """
-    from iceberg.catalog import open_lake
     from iceberg.holds import hold as place
 
-    catalog = open_lake(load_settings(context, data_dir=data_dir).settings)
+    catalog = catalog_of(context, data_dir)
     placed = place(catalog, scope, target, reason=reason, actor=actor)  # type: ignore[arg-type]  # checked there
     print_rows([asdict(placed)], as_json=as_json)
 
@@ -80,10 +174,9 @@ def release(
 
     Example: headrace tables release 0b4e6c1a-... --reason "case closed"
     """
-    from iceberg.catalog import open_lake
     from iceberg.holds import release as lift
 
-    catalog = open_lake(load_settings(context, data_dir=data_dir).settings)
+    catalog = catalog_of(context, data_dir)
     print_rows([asdict(lift(catalog, hold_id, reason=reason, actor=actor))], as_json=as_json)
 
 
@@ -98,10 +191,9 @@ def holds(
 
     Example: headrace tables holds --all --json
     """
-    from iceberg.catalog import open_lake
     from iceberg.holds import list_holds
 
-    found = list_holds(open_lake(load_settings(context, data_dir=data_dir).settings))
+    found = list_holds(catalog_of(context, data_dir))
     print_rows([asdict(each) for each in found if everything or each.active], as_json=as_json)
 
 
