@@ -26,7 +26,7 @@ from pyiceberg.table import Table
 
 from core.clock import Clock, SystemClock
 from core.errors import ConflictError, InvalidInputError, NotFoundError
-from iceberg.commits import append_on_head
+from iceberg.commits import commit_on_head
 from iceberg.loading import must_load
 from iceberg.predicates import all_of, equals
 from iceberg.row_appends import RowAppend, scan_rows, type_row
@@ -100,7 +100,7 @@ def hold(
         ]
         return None if found else _row(made.hold_id, made.placed_at, "placed", made, reason, actor)
 
-    append_on_head(must_load(catalog, HOLDS.identifier), RowAppend(row).plan, clock=clock)
+    commit_on_head(must_load(catalog, HOLDS.identifier), RowAppend(row).plan, clock=clock)
     return found[0] if found else made
 
 
@@ -125,7 +125,7 @@ def release(catalog: Catalog, hold_id: str, *, reason: str, actor: str = "system
     if not catalog.table_exists(HOLDS.identifier):
         raise _unknown(hold_id)
     table = must_load(catalog, HOLDS.identifier)
-    append_on_head(table, RowAppend(row).plan, clock=clock)
+    commit_on_head(table, RowAppend(row).plan, clock=clock)
     return _holds(scan_rows(table, equals("hold_id", hold_id)))[0]
 
 

@@ -12,12 +12,23 @@ Each entry is written again once a tier, and the list holds at most some 32 mani
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile, write_manifest
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriter,
+    ManifestWriterV2,
+    write_manifest,
+)
 from pyiceberg.table.metadata import TableMetadata
+
+from core.errors import InvalidInputError
 
 FAN_IN = 32
 
@@ -25,16 +36,18 @@ FAN_IN = 32
 AVRO_CODEC: Literal["null"] = "null"
 
 
-def write_added(metadata: TableMetadata, io: FileIO, path: str, files: Sequence[DataFile], snapshot_id: int) -> ManifestFile:
-    """Write a manifest of files that a snapshot adds, all of the table's present partitioning."""
-    with write_manifest(
-        format_version=metadata.format_version,
-        spec=metadata.spec(),
-        schema=metadata.schema(),
-        output_file=io.new_output(path),
-        snapshot_id=snapshot_id,
-        avro_compression=AVRO_CODEC,
-    ) as writer:
+def write_added(
+    metadata: TableMetadata,
+    io: FileIO,
+    path: str,
+    files: Sequence[DataFile],
+    snapshot_id: int,
+    *,
+    spec_id: int | None = None,
+    content: ManifestContent = ManifestContent.DATA,
+) -> ManifestFile:
+    """Write a manifest of files that a snapshot adds, all of one content and one partitioning (by default the present one)."""
+    with _writer(metadata, io, path, snapshot_id, metadata.default_spec_id if spec_id is None else spec_id, content) as writer:
         for file in files:
             writer.add(
                 ManifestEntry.from_args(
@@ -50,30 +63,72 @@ def write_added(metadata: TableMetadata, io: FileIO, path: str, files: Sequence[
 
 def full_tier(manifests: Sequence[ManifestFile]) -> Sequence[ManifestFile]:
     """The manifests of one tier that are due to be merged; none where no tier is full."""
-    tiers: dict[tuple[int, int], list[ManifestFile]] = defaultdict(list)
+    tiers: dict[tuple[int, ManifestContent, int], list[ManifestFile]] = defaultdict(list)
     for manifest in manifests:
-        if manifest.content == ManifestContent.DATA:
-            tiers[manifest.partition_spec_id, _tier(manifest)].append(manifest)
+        tiers[manifest.partition_spec_id, manifest.content, _tier(manifest)].append(manifest)
     return next((tier for tier in tiers.values() if len(tier) >= FAN_IN), [])
 
 
 def write_merged(
     metadata: TableMetadata, io: FileIO, path: str, manifests: Sequence[ManifestFile], snapshot_id: int
 ) -> ManifestFile:
-    """Write one manifest with the live files of several of one partitioning; ids and sequence numbers stay."""
-    spec = metadata.specs()[manifests[0].partition_spec_id]
-    with write_manifest(
-        format_version=metadata.format_version,
-        spec=spec,
-        schema=metadata.schema(),
-        output_file=io.new_output(path),
-        snapshot_id=snapshot_id,
-        avro_compression=AVRO_CODEC,
-    ) as writer:
+    """Write one manifest with the live files of several of one kind; ids and sequence numbers stay."""
+    first = manifests[0]
+    return write_without(metadata, io, path, manifests, (), snapshot_id, first.partition_spec_id, first.content)
+
+
+def write_without(
+    metadata: TableMetadata,
+    io: FileIO,
+    path: str,
+    manifests: Sequence[ManifestFile],
+    removed: Collection[str],
+    snapshot_id: int,
+    spec_id: int,
+    content: ManifestContent,
+) -> ManifestFile:
+    """Write one manifest with the live files of several of one kind, those of the paths in `removed` marked as deleted."""
+    with _writer(metadata, io, path, snapshot_id, spec_id, content) as writer:
         for manifest in manifests:
             for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
-                writer.existing(entry)
+                if entry.data_file.file_path in removed:
+                    writer.delete(entry)
+                else:
+                    writer.existing(entry)
     return writer.to_manifest_file()
+
+
+class _DeletesWriter(ManifestWriterV2):
+    """PyIceberg writes manifests of data only; one of delete files differs in its content."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def _writer(
+    metadata: TableMetadata, io: FileIO, path: str, snapshot_id: int, spec_id: int, content: ManifestContent
+) -> ManifestWriter:
+    spec, schema, output = metadata.specs()[spec_id], metadata.schema(), io.new_output(path)
+    if content == ManifestContent.DATA:
+        return write_manifest(
+            format_version=metadata.format_version,
+            spec=spec,
+            schema=schema,
+            output_file=output,
+            snapshot_id=snapshot_id,
+            avro_compression=AVRO_CODEC,
+        )
+    if metadata.format_version != 2:
+        raise InvalidInputError(
+            f"a table of format version `{metadata.format_version}` takes no position deletes from us",
+            where=metadata.location,
+            fix="Set its property `format-version` to 2.",
+        )
+    return _DeletesWriter(spec, schema, output, snapshot_id, AVRO_CODEC)
 
 
 def _tier(manifest: ManifestFile) -> int:

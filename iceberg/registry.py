@@ -26,7 +26,7 @@ from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
 from iceberg.artifacts import ArtifactStore
 from iceberg.catalog import open_lake, warehouse_location
-from iceberg.commits import append_on_head
+from iceberg.commits import commit_on_head
 from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
 from iceberg.predicates import all_of, equals
@@ -267,7 +267,7 @@ class Registry:
         table = must_load(self._catalog, MODELS.identifier)
         row = {"name": name, "created_at": now, "description": description, "owner": owner}
         append = RowAppend(lambda head: None if scan_rows(head, equals("name", name)) else row)
-        append_on_head(table, append.plan, clock=self._clock)
+        commit_on_head(table, append.plan, clock=self._clock)
 
     def _append_numbered(self, identifier: str, scope: BooleanExpression, number: str, row: type_row) -> type_row:
         """Append a row whose column `number` is one more than the greatest in `scope`, and return it."""
@@ -277,7 +277,7 @@ class Registry:
             return {**row, number: max((other[number] for other in scan_rows(head, scope)), default=0) + 1}
 
         append = RowAppend(next_row)
-        append_on_head(table, append.plan, clock=self._clock)
+        commit_on_head(table, append.plan, clock=self._clock)
         return append.row
 
     def _rows(self, identifier: str, scope: BooleanExpression) -> type_rows:

@@ -10,8 +10,8 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from iceberg.appends import WrittenRows, remove_files, write_rows
-from iceberg.commits import Addition
 from iceberg.rows import conform
+from iceberg.staging import Change
 
 type_row = Mapping[str, Any]
 type_rows = Sequence[type_row]
@@ -26,7 +26,7 @@ class RowAppend:
         self._written: WrittenRows | None = None
         self.row: type_row = {}
 
-    def plan(self, head: Table) -> Addition | None:
+    def plan(self, head: Table) -> Change | None:
         if self._written is not None:
             remove_files(head.io, self._written.paths)
             self._written = None
@@ -36,7 +36,7 @@ class RowAppend:
         self.row = row
         columns = {name: pa.array([value]) for name, value in row.items() if value is not None}
         self._written = write_rows(head, conform(head, pa.table(columns), {}))
-        return Addition(self._written)
+        return Change(self._written)
 
 
 def scan_rows(table: Table, scope: BooleanExpression) -> type_rows:

@@ -1,4 +1,4 @@
-"""Appends to a table exactly once.
+"""Appends to a table, and merges into it, exactly once.
 
 A sink's last epoch is a property of the table, set in the very commit that adds the epoch's rows:
 
@@ -19,6 +19,7 @@ step 2 with the same data files (`iceberg.commits`).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pyarrow as pa
@@ -28,9 +29,11 @@ from pyiceberg.table import Table
 from core.clock import Clock, SystemClock
 from core.errors import InvalidInputError
 from iceberg.appends import WrittenRows, remove_files, write_rows
-from iceberg.commits import PATIENCE, Addition, append_on_head, type_failpoint
+from iceberg.commits import PATIENCE, commit_on_head, type_failpoint
 from iceberg.loading import must_load
+from iceberg.merge import MergeWork
 from iceberg.rows import conform
+from iceberg.staging import Change
 
 
 def epoch_property(sink_id: uuid.UUID) -> str:
@@ -47,7 +50,7 @@ class ExactlyOnceTable:
         sink_id: the sink's lasting identity.
         patience: how long an append goes on against conflicts and outages before it gives up.
         clock: stamps snapshots.
-        failpoint: called with `files written`, `staged`, `committed` after these steps; tests kill the process there.
+        failpoint: called with `files written`, `deletes written`, `staged`, `committed` after these steps; tests kill the process there.
 
     Raises:
         NotFoundError: the table does not exist.
@@ -91,7 +94,40 @@ class ExactlyOnceTable:
         if epoch < 1:
             raise InvalidInputError(f"epoch `{epoch}` is less than 1", where=self._identifier, fix="Epochs begin at 1.")
         append = _Append(epoch, rows, self._property, self._failpoint)
-        return append_on_head(self._table, append.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
+        return commit_on_head(self._table, append.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
+
+    def merge(
+        self, epoch: int, *, key: Sequence[str], upserts: pa.Table | None = None, deletes: pa.Table | None = None
+    ) -> bool:
+        """Upsert and delete rows by key and set the epoch in one commit; do nothing when the epoch is in already.
+
+        Args:
+            epoch: as with `append`; also fills a missing column `sink_epoch` of the upserts.
+            key: columns that name a row.
+            upserts: rows to write, each key once; rows of the table with the same key go.
+            deletes: keys whose rows go.
+
+        Raises:
+            InvalidInputError: the rows or keys do not fit the table, see `iceberg.merge.merge`.
+            UnavailableError: not committed, or not known to be, within `patience`; make the same call again.
+        """
+        if epoch < 1:
+            raise InvalidInputError(f"epoch `{epoch}` is less than 1", where=self._identifier, fix="Epochs begin at 1.")
+
+        def marker(table: Table) -> Mapping[str, str] | None:
+            return None if _stored_epoch(table, self._property) >= epoch else {self._property: str(epoch)}
+
+        work = MergeWork(
+            self._table,
+            key,
+            upserts,
+            deletes,
+            constants={"sink_epoch": epoch},
+            marker=marker,
+            summary={"headrace.epoch": str(epoch)},
+            failpoint=self._failpoint,
+        )
+        return commit_on_head(self._table, work.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
 
 
 class _Append:
@@ -104,7 +140,7 @@ class _Append:
         self._failpoint = failpoint
         self._written: WrittenRows | None = None
 
-    def plan(self, table: Table) -> Addition | None:
+    def plan(self, table: Table) -> Change | None:
         if _stored_epoch(table, self._property) >= self._epoch:
             if self._written is not None:  # another writer in our name was faster; ours are in no snapshot
                 remove_files(table.io, self._written.paths)
@@ -114,7 +150,7 @@ class _Append:
                 remove_files(table.io, self._written.paths)
             self._written = write_rows(table, conform(table, self._rows, {"sink_epoch": self._epoch}))
             self._failpoint("files written")
-        return Addition(self._written, {self._property: str(self._epoch)}, {"headrace.epoch": str(self._epoch)})
+        return Change(self._written, {self._property: str(self._epoch)}, {"headrace.epoch": str(self._epoch)})
 
 
 def _stored_epoch(table: Table, property_name: str) -> int:

@@ -16,6 +16,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,10 +78,15 @@ class SqliteCatalog(SqlCatalog):
         _set_up(absolute)
         self._newest: dict[Identifier, tuple[str, TableMetadata]] = {}
         self._newest_lock = threading.Lock()
+        self._turnstiles = absolute.with_name(absolute.name + ".turnstiles")
         io_class = {"py-io-impl": "iceberg.durable_io.DurableFileIO"} if location.startswith("file://") else {}
         url = URL.create("sqlite", database=str(absolute), query={"timeout": str(BUSY_TIMEOUT_SECONDS)})
         uri = url.render_as_string(hide_password=False)
         super().__init__(name, **{**io_class, **properties, "uri": uri, "warehouse": location})
+
+    def turnstile_path(self, table_uuid: uuid.UUID) -> Path:
+        """The lock file through which the writers of a table on this machine pass, see `iceberg.turnstile`."""
+        return self._turnstiles / str(table_uuid)
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]

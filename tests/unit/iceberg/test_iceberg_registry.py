@@ -122,7 +122,7 @@ def test_a_registration_that_breaks_before_the_row_shows_nothing(registry: Regis
         raise UnavailableError("catalog does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(iceberg.registry, "append_on_head", broken)
+        patch.setattr(iceberg.registry, "commit_on_head", broken)
         with pytest.raises(UnavailableError):
             register(registry, model())
     assert registry.list() == []
