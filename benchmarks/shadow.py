@@ -21,7 +21,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +39,7 @@ from learning.plant import CLASSES, simulate_plant
 from learning.plant_features import labelled_features
 from learning.train import plant_rows, train_plant
 from udfs.client import UdfClient
-from udfs.server import build_server
+from udfs.server import serve as serve_functions
 from udfs.shadows import ShadowAnswer, ShadowLane, ShadowPlan
 
 ROWS, CALLS, WARM_UP = 32, 150, 100
@@ -120,9 +119,11 @@ def open_at_normal_priority(place: Path) -> FolderSource:
 def serve(place: Path, *, realtime: bool) -> None:
     """The server's process: prints its port and serves until it is ended."""
     lane = ShadowLane(ShadowPlan(partial(open_at_normal_priority if realtime else FolderSource, place), Nowhere))
-    server = build_server(FolderSource(place), port=0, threads=2, shadows=lane)
-    print(server.port, flush=True)
-    threading.Event().wait()
+
+    def ready(port: int) -> None:
+        print(port, flush=True)
+
+    serve_functions(FolderSource(place), host="127.0.0.1", port=0, threads=2, shadows=lane, on_ready=ready)
 
 
 def measure(port: int, rows: np.ndarray, pairs: int, rate: float) -> dict[str, object]:

@@ -54,6 +54,9 @@ class PredictFunction(UserDefinedFunction):  # type: ignore[misc]  # arrow-udf p
         """Answer a batch of `(route, key, features)` with a batch of one struct column, row by row in order."""
         outcome = predict(batch.column(0), batch.column(1), batch.column(2), self._sessions)
         yield pa.RecordBatch.from_arrays([outcome], schema=self._result_schema)
+
+    def answered(self, batch: pa.RecordBatch) -> None:
+        """To be called with the arguments when the answer has left."""
         if self._shadows is not None:
             offer_shadows(batch.column(0), batch.column(1), batch.column(2), self._shadows)
 

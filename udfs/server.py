@@ -10,6 +10,7 @@ Actions: those of `udfs.control`, and `protocol_version`, which arrow-udf client
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -65,11 +66,20 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         port: 0 takes a free one; `port` says which.
         functions: what is served.
         control: what an operator can ask.
+        calls_under_way: kept at how many batches are being answered, for who should rest meanwhile.
     """
 
-    def __init__(self, host: str, port: int, functions: FunctionTable, control: Control | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        functions: FunctionTable,
+        control: Control | None = None,
+        calls_under_way: ctypes.c_int | None = None,
+    ) -> None:
         self._idle = threading.Condition()
         self._active_calls = 0
+        self._told_calls = ctypes.c_int() if calls_under_way is None else calls_under_way
         self._table = functions
         self._control = control or Control(functions)
         try:
@@ -91,6 +101,8 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
             offer_to_trial(self._control, function._name, chunk.data, results, time.monotonic() - begun)
             for result in results:
                 writer.write_batch(result)
+            if isinstance(function, PredictFunction):
+                function.answered(chunk.data)
 
     def get_flight_info(self, _context: Any, descriptor: Any) -> Any:  # Any: as above
         """The function's argument and result schema, concatenated."""
@@ -144,11 +156,13 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
             if self._control.draining:
                 raise flight.FlightUnavailableError("the UDF server is stopping; try again")
             self._active_calls += 1
+            self._told_calls.value = self._active_calls
         try:
             yield
         finally:
             with self._idle:
                 self._active_calls -= 1
+                self._told_calls.value = self._active_calls
                 self._idle.notify_all()
 
     def _evaluate(self, function: UserDefinedFunction, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
@@ -228,7 +242,7 @@ def build_server(
         return told | ({"shadows": shadows.counts()} if shadows is not None else {})
 
     control = Control(table, sessions, health=health, check=check)
-    return UdfFlightServer(host, port, table, control)
+    return UdfFlightServer(host, port, table, control, shadows.calls_under_way if shadows is not None else None)
 
 
 def run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +18,7 @@ from tests.unit.udfs.shadow_parts import FileSink, FolderSource
 from udfs.client import UdfClient
 from udfs.predict import predict
 from udfs.server import build_server
-from udfs.shadows import ShadowLane, ShadowPlan
+from udfs.shadows import ShadowLane, ShadowPlan, wait_for_a_gap
 
 ROWS = [[float(i), 1.0, -1.0] for i in range(20)]
 KEYS = pa.array([f"k{i}" for i in range(20)])
@@ -132,3 +134,42 @@ def test_the_row_does_not_depend_on_whether_shadows_are_asked(place, make_lane, 
         finally:
             server.drain_and_stop(1.0)
     assert found[0] == found[1]
+
+
+def test_who_waits_for_a_gap_goes_on_when_the_last_call_is_answered() -> None:
+    calls = ctypes.c_int(2)
+    waiting = threading.Thread(target=wait_for_a_gap, args=(calls, 60.0), daemon=True)
+    waiting.start()
+    calls.value = 1
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    calls.value = 0
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_a_server_that_never_rests_does_not_starve_its_shadows(place, make_lane, make_route) -> None:
+    lane = make_lane()
+    lane.calls_under_way.value = 1
+    lane.offer(make_route(("sick", 1, "champion", 1.0), ("sick", 2, "shadow", 0.0)), KEYS, FEATURES)
+    assert lane.wait_until_done(60)
+    assert lane.counts()["answered"] == 20
+
+
+def test_the_calls_under_way_are_known_while_they_are_answered(place, make_lane, make_route) -> None:
+    lane = make_lane()
+    seen = []
+
+    class Watched(FolderSource):
+        def load_artifact(self, name: str, version: int) -> bytes:
+            seen.append(lane.calls_under_way.value)
+            return super().load_artifact(name, version)
+
+    server = build_server(Watched(place), port=0, shadows=lane)
+    try:
+        with UdfClient(f"http://127.0.0.1:{server.port}") as client:
+            client.predict([make_route(("sick", 1, "champion", 1.0))] * 20, KEYS.to_pylist(), list(ROWS))
+    finally:
+        server.drain_and_stop(1.0)
+    assert seen == [1]
+    assert lane.calls_under_way.value == 0
