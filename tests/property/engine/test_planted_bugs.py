@@ -86,7 +86,7 @@ def _forget_epochs(step: Step) -> Step:
 
 
 _MUTANTS = {"retractions": _swallow_retractions, "rows": _swallow_rows, "epochs": _forget_epochs}
-_APPEND_ONLY = {"Changelog", "WindowCloseAggregate", "WindowCloseSort", "ValuesLeaf", "Deduplicate"}
+_APPEND_ONLY = {"Changelog", "WindowCloseAggregate", "WindowCloseSort", "WindowCloseOver", "ValuesLeaf", "Deduplicate"}
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,13 @@ from tests.property.engine.watermarks import Events, EventsModel, Statement, eve
 pytestmark = pytest.mark.xdist_group("oracle")
 
 _CALLS = "count(*) AS n, sum(v) AS s, min(v) AS low, max(ts) AS last, count(DISTINCT v) AS d, stddev_pop(v) AS w"
+# Window functions over rows in the order of time and arrival, and how many closed rows must follow before one is complete.
+_OVER = {
+    "row_number() OVER ({w}) AS a, lag(v) OVER ({w}) AS b": 0,
+    "sum(v) OVER ({w} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS a, rank() OVER ({w}) AS b": 0,
+    "lead(v) OVER ({w}) AS a, lag(v, 2) OVER ({w}) AS b": 1,
+    "count(v) OVER ({w} ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING) AS a, row_number() OVER ({w}) AS b": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,19 @@ def _window(slide: int, size: int, rows: str) -> str:
     )
 
 
+def _over(draw: DrawFn, table: str) -> tuple[str, str]:
+    """The body of a view with window functions, and the oracle's query."""
+    calls = draw(st.sampled_from(sorted(_OVER)))
+    part = draw(st.sampled_from(["PARTITION BY k ", ""]))
+    body = f"SELECT k, v, ts, {calls.format(w=f'{part}ORDER BY ts')} FROM {table}"
+    rows = f"(SELECT *, row_number() OVER () AS id FROM {{{table}}} AS e(k, v, ts))"
+    # `rank` knows no ties but those of the time, so it is told the time alone.
+    told = calls.replace("rank() OVER ({w})", f"rank() OVER ({part}ORDER BY ts)").format(w=f"{part}ORDER BY ts, id")
+    ahead = f"row_number() OVER ({part}ORDER BY ts DESC, id DESC) - 1 AS ahead"
+    inner = f"SELECT k, v, ts, {told}, {ahead} FROM {rows} AS r WHERE ts < {{watermark}}"
+    return body, f"SELECT k, v, ts, a, b FROM ({inner}) AS c WHERE ahead >= {_OVER[calls]}"
+
+
 @st.composite
 def closing_cases(draw: DrawFn) -> ClosingCase:
     tables = [Events(f"e{i}", draw(st.sampled_from([0, 10, 45]))) for i in range(2)]
@@ -56,7 +76,7 @@ def closing_cases(draw: DrawFn) -> ClosingCase:
     for number in range(3):
         table = draw(st.sampled_from(tables)).name
         created_at = draw(st.sampled_from([0, 0, 2]))
-        form = draw(st.sampled_from(["tumble", "hop", "sort", "raw", "union", "filtered", "end only"]))
+        form = draw(st.sampled_from(["tumble", "hop", "sort", "raw", "union", "filtered", "end only", "over", "over"]))
         slide, size = (20, 60) if form == "hop" else (30, 30)
         call = (
             f"HOP({{}}, ts, INTERVAL '{slide} seconds', INTERVAL '{size} seconds')"
@@ -71,6 +91,8 @@ def closing_cases(draw: DrawFn) -> ClosingCase:
                 f"SELECT v, ts, k FROM {table}",
                 f"SELECT v, ts, k FROM {{{table}}} AS e(k, v, ts) WHERE ts < {{watermark}}",
             )
+        elif form == "over":
+            body, oracle = _over(draw, table)
         elif form == "raw":
             body = f"SELECT ts, {_CALLS} FROM {table} GROUP BY ts"
             oracle = f"SELECT ts, {_CALLS} FROM {{{table}}} AS e(k, v, ts) WHERE ts < {{watermark}} GROUP BY ts"
@@ -175,4 +197,4 @@ def test_exactly_the_closed_windows_are_there_when_epochs_are_tried_twice(case: 
 
 
 def test_window_operators_were_exercised() -> None:
-    assert {"WindowCloseAggregate", "WindowCloseSort", "UnionAll"} <= set(EXERCISED)
+    assert {"WindowCloseAggregate", "WindowCloseSort", "WindowCloseOver", "UnionAll"} <= set(EXERCISED)
