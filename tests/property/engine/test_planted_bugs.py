@@ -66,7 +66,8 @@ def _swallow_rows(step: Step) -> Step:
         delta = step(self, epoch, deltas)
         if delta.empty or not self.visible:
             return delta
-        return replace(delta, source=f"(SELECT * FROM {delta.source} AS mutant WHERE hash(c0) % 3 <> 0)")
+        row = ", ".join(f"c{i}" for i in range(self.visible))
+        return replace(delta, source=f"(SELECT * FROM {delta.source} AS mutant WHERE hash({row}) % 3 <> 0)")
 
     return mutant
 

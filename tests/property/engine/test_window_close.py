@@ -60,13 +60,13 @@ def _over(draw: DrawFn, table: str) -> tuple[str, str]:
     """The body of a view with window functions, and the oracle's query."""
     calls = draw(st.sampled_from(sorted(_OVER)))
     part = draw(st.sampled_from(["PARTITION BY k ", ""]))
-    body = f"SELECT k, v, ts, {calls.format(w=f'{part}ORDER BY ts')} FROM {table}"
+    body = f"SELECT ts, k, v, {calls.format(w=f'{part}ORDER BY ts')} FROM {table}"
     rows = f"(SELECT *, row_number() OVER () AS id FROM {{{table}}} AS e(k, v, ts))"
     # `rank` knows no ties but those of the time, so it is told the time alone.
     told = calls.replace("rank() OVER ({w})", f"rank() OVER ({part}ORDER BY ts)").format(w=f"{part}ORDER BY ts, id")
     ahead = f"row_number() OVER ({part}ORDER BY ts DESC, id DESC) - 1 AS ahead"
     inner = f"SELECT k, v, ts, {told}, {ahead} FROM {rows} AS r WHERE ts < {{watermark}}"
-    return body, f"SELECT k, v, ts, a, b FROM ({inner}) AS c WHERE ahead >= {_OVER[calls]}"
+    return body, f"SELECT ts, k, v, a, b FROM ({inner}) AS c WHERE ahead >= {_OVER[calls]}"
 
 
 @st.composite
