@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.errors import ConfigError, UnavailableError
 from core.settings import Settings
 from iceberg.sqlite_catalog import SqliteCatalog
+from iceberg.warehouse import claim
 
 NAMESPACES = ("lake", "registry")
 
@@ -35,6 +36,7 @@ def open_catalog(
     name: str = "headrace",
     *,
     properties: Mapping[str, str] = _NO_PROPERTIES,
+    claims: bool = True,
 ) -> Catalog:
     """Open a catalog, making its file, its folders and the namespaces `lake` and `registry` where they are missing.
 
@@ -46,9 +48,11 @@ def open_catalog(
         warehouse: where tables and artifacts live: a folder, a `file:` URL or the URL of an object store.
         name: the catalog's name inside the file (several catalogs may share one), or at the REST server.
         properties: passed on to PyIceberg, e.g. `s3.endpoint`, `token`; secrets are not logged.
+        claims: whether the warehouse must be this catalog's, and becomes it when it is nobody's (`iceberg.warehouse`).
 
     Raises:
         ConfigError: an argument is malformed.
+        ConflictError: the warehouse belongs to another catalog.
         UnavailableError: the file or the server cannot be reached now.
     """
     location = warehouse_location(warehouse)
@@ -62,16 +66,19 @@ def open_catalog(
         )
     for namespace in NAMESPACES:
         ensure_namespace(catalog, namespace)
+    if claims:
+        claim(catalog, location)
     return catalog
 
 
-def open_lake(settings: Settings) -> Catalog:
+def open_lake(settings: Settings, *, claims: bool = True) -> Catalog:
     """Open the catalog that the settings name; see `open_catalog`."""
     return open_catalog(
         settings.catalog_type,
         settings.resolved_catalog_uri,
         settings.resolved_warehouse,
         properties=settings.catalog_properties,
+        claims=claims,
     )
 
 

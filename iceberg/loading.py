@@ -31,7 +31,7 @@ def must_load(catalog: Catalog, identifier: str) -> Table:
         raise CorruptDataError(
             f"metadata of table `{identifier}` is missing or unreadable: {lines[0] if lines else type(error).__name__}",
             where="warehouse",
-            fix="Restore the file from a replica, or register the table's last good metadata file.",
+            fix=f"`headrace tables check {identifier}` says what is wrong and how to go back.",
         ) from error
 
 

@@ -98,7 +98,7 @@ def write_without(
     return writer.to_manifest_file()
 
 
-class _DeletesWriter(ManifestWriterV2):
+class DeletesWriter(ManifestWriterV2):
     """PyIceberg writes manifests of data only; one of delete files differs in its content."""
 
     def content(self) -> ManifestContent:
@@ -128,7 +128,7 @@ def _writer(
             where=metadata.location,
             fix="Set its property `format-version` to 2.",
         )
-    return _DeletesWriter(spec, schema, output, snapshot_id, AVRO_CODEC)
+    return DeletesWriter(spec, schema, output, snapshot_id, AVRO_CODEC)
 
 
 def _tier(manifest: ManifestFile) -> int:

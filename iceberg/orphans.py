@@ -17,7 +17,6 @@ points to an older state than the newest that lies there; another catalog's tabl
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from iceberg.holds import refuse_if_held
 from iceberg.loading import must_load, table_names
 from iceberg.reachable import Kind, Manifests, reach
 from iceberg.storage import Storage, StoredFile, canonical, no_progress, type_progress
+from iceberg.warehouse import parse_json
 
 SAFETY_AGE = timedelta(days=1)
 """Longer than any commit, and than a day of a process that was stopped and goes on."""
@@ -156,7 +156,7 @@ def refuse_if_uncertain(table: Table, loose: Iterable[StoredFile], storage: Stor
     for file in loose:
         if not file.location.endswith(".metadata.json"):
             continue
-        found = parse_loosely(storage, file.location)
+        found = parse_json(storage, file.location)
         if found is None:
             continue  # half a file of a writer that died
         where = ".".join(table.name())
@@ -179,15 +179,6 @@ def is_later(found: dict[str, Any], table: Table) -> bool:
     """Whether metadata descends from the table's current state by more than the one step that a dying writer leaves."""
     log = [canonical(entry.get("metadata-file", "")) for entry in found.get("metadata-log", ())]
     return canonical(table.metadata_location) in log[:-1]
-
-
-def parse_loosely(storage: Storage, location: str) -> dict[str, Any] | None:
-    """The JSON of a metadata file; None if it is gone or broken."""
-    try:
-        found = json.loads(storage.read(location))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def named_hashes(catalog: Catalog) -> frozenset[str]:

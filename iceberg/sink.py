@@ -124,7 +124,7 @@ class ExactlyOnceTable:
             deletes,
             constants={"sink_epoch": epoch},
             marker=marker,
-            summary={"headrace.epoch": str(epoch)},
+            summary=_summary(self._property, epoch),
             failpoint=self._failpoint,
         )
         return commit_on_head(self._table, work.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
@@ -150,7 +150,12 @@ class _Append:
                 remove_files(table.io, self._written.paths)
             self._written = write_rows(table, conform(table, self._rows, {"sink_epoch": self._epoch}))
             self._failpoint("files written")
-        return Change(self._written, {self._property: str(self._epoch)}, {"headrace.epoch": str(self._epoch)})
+        return Change(self._written, {self._property: str(self._epoch)}, _summary(self._property, self._epoch))
+
+
+def _summary(property_name: str, epoch: int) -> dict[str, str]:
+    """For people and for `headrace tables check`; the property is what counts."""
+    return {"headrace.epoch": str(epoch), "headrace.sink": property_name.split(".")[2]}
 
 
 def _stored_epoch(table: Table, property_name: str) -> int:

@@ -36,8 +36,10 @@ from pyiceberg.table.update import (
     _update_table_metadata_log,
 )
 from pyiceberg.typedef import Identifier
-from sqlalchemy import URL, update
+from sqlalchemy import URL, ColumnElement, select, text, update
 from sqlalchemy.orm import Session
+
+from core.errors import ConfigError
 
 # Longer than any commit of ours holds the write lock (some milliseconds), shorter than a person waits.
 BUSY_TIMEOUT_SECONDS = 20.0
@@ -61,6 +63,14 @@ CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
     PRIMARY KEY (catalog_name, namespace, property_key)
 );
 """
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "iceberg_tables": (
+        "catalog_name", "table_namespace", "table_name", "metadata_location", "previous_metadata_location", "iceberg_type",
+    ),
+    "iceberg_namespace_properties": ("catalog_name", "namespace", "property_key", "property_value"),
+}  # fmt: skip
+"""The columns of the catalog's two tables."""
 
 
 class SqliteCatalog(SqlCatalog):
@@ -119,16 +129,49 @@ class SqliteCatalog(SqlCatalog):
         # Not validated again: the parts were, and validating walks the whole history.
         return CommitTableResponse.model_construct(metadata=metadata, metadata_location=location)
 
-    def _swap(self, identifier: Identifier, expected: str, location: str) -> bool:
+    def set_namespace_property_once(self, namespace: str, key: str, value: str) -> str:
+        """Set a property of a namespace unless it has one, and return the one it has; of several who try, one wins."""
+        statement = text(
+            "INSERT OR IGNORE INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value) "
+            "VALUES (:catalog, :namespace, :key, :value)"
+        )
+        with Session(self.engine) as session:
+            session.execute(statement, {"catalog": self.name, "namespace": namespace, "key": key, "value": value})
+            session.commit()
+        return str(self.load_namespace_properties(namespace)[key])
+
+    def pointer(self, identifier: Identifier) -> tuple[str | None, str | None]:
+        """Where a table's metadata lies by the catalog, and where it lay before; nothing is read but the catalog's file."""
+        statement = select(IcebergTables.metadata_location, IcebergTables.previous_metadata_location).where(
+            *self._row(identifier)
+        )
+        with Session(self.engine) as session:
+            found = session.execute(statement).one_or_none()
+        return (found[0], found[1]) if found else (None, None)
+
+    def set_pointer(self, identifier: Identifier, expected: str | None, location: str) -> None:
+        """Let the catalog point to another metadata file of a table that it knows.
+
+        Raises:
+            CommitFailedException: somebody else committed in between; nothing has changed.
+        """
+        if not self._swap(identifier, expected, location):
+            raise CommitFailedException(f"Table has been updated by another process: {'.'.join(identifier)}")
+        with self._newest_lock:
+            self._newest.pop(identifier, None)
+
+    def _row(self, identifier: Identifier) -> tuple[ColumnElement[bool], ...]:
+        return (
+            IcebergTables.catalog_name == self.name,
+            IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
+            IcebergTables.table_name == Catalog.table_name_from(identifier),
+        )
+
+    def _swap(self, identifier: Identifier, expected: str | None, location: str) -> bool:
         """Compare and swap the pointer; False when it was not `expected`."""
         statement = (
             update(IcebergTables)
-            .where(
-                IcebergTables.catalog_name == self.name,
-                IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
-                IcebergTables.table_name == Catalog.table_name_from(identifier),
-                IcebergTables.metadata_location == expected,
-            )
+            .where(*self._row(identifier), IcebergTables.metadata_location == expected)
             .values(metadata_location=location, previous_metadata_location=expected)
         )
         with Session(self.engine) as session:
@@ -179,8 +222,24 @@ def _set_up(path: Path) -> None:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
+        _bring_up_to_date(connection, path)
         for statement in filter(str.strip, _SCHEMA.split(";")):
             connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         connection.close()
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Add the column that Iceberg's schema V0 lacks, as Iceberg's own upgrade does; refuse what is no Iceberg catalog."""
+    for table, columns in COLUMNS.items():
+        present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        missing = set(columns) - present
+        if present and missing == {"iceberg_type"}:
+            connection.execute("ALTER TABLE iceberg_tables ADD COLUMN iceberg_type VARCHAR(5)")
+        elif present and missing:
+            raise ConfigError(
+                f"`{path}` has a table `{table}` without the columns {', '.join(sorted(missing))}",
+                where="catalog.uri",
+                fix="It is no Iceberg catalog: point at another file.",
+            )

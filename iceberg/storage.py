@@ -31,6 +31,9 @@ type_progress = Callable[[str, int, int], None]
 # An object store answers a request in some 20 to 50 ms, whatever else it does: ask several at once.
 _REQUESTS_AT_ONCE = 16
 
+# A part of an upload to S3 has at least 5 MB.
+_CHUNK_BYTES = 8 * 1024 * 1024
+
 
 def no_progress(_what: str, _done: int, _all: int) -> None:
     """Tell nobody."""
@@ -102,16 +105,18 @@ class Storage:
         with self.open(location) as stream:
             return bytes(stream.read())
 
-    def write(self, location: str, content: bytes) -> None:
+    def write(self, location: str, content: bytes | Iterable[bytes]) -> None:
         """Write a file so that it is whole under its name, or not there; one that is there is replaced.
 
         Raises:
             OSError: it cannot be written; an object that was there still is.
         """
         filesystem, path = self._at(location)
+        chunks = (content,) if isinstance(content, bytes) else content
         if not isinstance(filesystem, fs.LocalFileSystem):
             with filesystem.open_output_stream(path) as stream:  # an object appears when its upload is complete
-                stream.write(content)
+                for chunk in chunks:
+                    stream.write(chunk)
             return
         target = Path(path)
         if not target.parent.exists():
@@ -119,13 +124,28 @@ class Storage:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             with temporary.open("xb") as file:
-                file.write(content)
+                for chunk in chunks:
+                    file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(target.parent)
+
+    def copy(self, source: Storage, location: str, target: str) -> None:
+        """Copy a file from any storage into this one, whole or not at all.
+
+        Raises:
+            FileNotFoundError: the source is not there.
+        """
+
+        def chunks() -> Iterator[bytes]:
+            with source.open(location) as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    yield chunk
+
+        self.write(target, chunks())
 
     def remove(self, locations: Iterable[str], progress: type_progress = no_progress) -> tuple[str, ...]:
         """Remove files and return those that could not be removed; one that is gone already counts as removed."""

@@ -13,6 +13,7 @@ from iceberg.loading import must_load, table_names
 from iceberg.orphans import is_loose_artifact, named_hashes, own_files
 from iceberg.reachable import Kind, Manifests, Reached, reach, reach_metadata, reach_snapshots
 from iceberg.storage import Storage, canonical
+from iceberg.warehouse import MARK
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def measure_rest(catalog: Catalog, warehouse: str) -> Rest:
     named = named_hashes(catalog)
     loose = {location for location in artifacts if is_loose_artifact(location, named)}
     folders: dict[str, set[str]] = defaultdict(set)
-    for location in outside.keys() - artifacts:
+    for location in outside.keys() - artifacts - {f"{root}/{MARK}"}:
         folders["/".join(location.removeprefix(f"{root}/").split("/")[:-1][:2])].add(location)
     return Rest(
         _share(artifacts - loose, outside),

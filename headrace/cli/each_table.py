@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.cli.context import load_settings
+from headrace.cli.context import load_lake_settings
 from headrace.cli.output import print_json, print_rows
 from headrace.cli.progress import progress
 
@@ -22,7 +22,7 @@ Tell = Callable[[str, int, int], None]
 
 
 def catalog_of(context: typer.Context, data_dir: Path | None) -> Catalog:
-    return open_lake(load_settings(context, data_dir=data_dir).settings)
+    return open_lake(load_lake_settings(context, data_dir))
 
 
 def open_lake(settings: Settings) -> Catalog:

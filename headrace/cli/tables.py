@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.context import AsJson, DataDir, load_settings
+from headrace.cli import tables_mend
+from headrace.cli.context import AsJson, DataDir, load_lake_settings
 from headrace.cli.each_table import Tell, catalog_of, each_table, human_bytes, open_lake, told_share
 from headrace.cli.output import print_json, print_rows
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, help="Look after the lake's tables: check, shrink, hold, copy.")
+for _command in (tables_mend.check, tables_mend.register, tables_mend.adopt, tables_mend.replicate):
+    app.command()(_command)
 
 Tables = Annotated[list[str] | None, typer.Argument(help="E.g. `lake.predictions`; default: all.", metavar="[TABLE]...")]
 Actor = Annotated[str, typer.Option("--actor", help="Who does it; kept in the history.")]
@@ -87,7 +90,7 @@ def orphans(
     def run(catalog: Catalog, name: str, tell: Tell) -> dict[str, object]:
         return told(remove_orphans(catalog, name, older_than=age, dry_run=dry_run, progress=tell))
 
-    settings = load_settings(context, data_dir=data_dir).settings
+    settings = load_lake_settings(context, data_dir)
     catalog = open_lake(settings)
     more = []
     if not tables:
@@ -111,7 +114,7 @@ def du(
     from iceberg.loading import table_names
     from iceberg.usage import measure_rest, measure_table
 
-    settings = load_settings(context, data_dir=data_dir).settings
+    settings = load_lake_settings(context, data_dir)
     catalog = open_lake(settings)
     found = [measure_table(catalog, name, columns=columns) for name in tables or table_names(catalog)]
     rest = None if tables else measure_rest(catalog, settings.resolved_warehouse)
@@ -226,7 +229,7 @@ def evolve(
     from iceberg.evolution import parse_steps
 
     steps = parse_steps(add or (), rename or (), widen or (), drop or ())
-    settings = load_settings(context, data_dir=data_dir).settings
+    settings = load_lake_settings(context, data_dir)
     done = evolve_table(settings, table, steps, folders=pipelines or (), force=force, dry_run=dry_run)
     if as_json:
         print_json(done.as_json())

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.services.kafka import ServiceUnavailableError, free_port, wait_until
 HERE = Path(__file__).parent / "iceberg-rest"
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
+
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass
@@ -38,13 +41,16 @@ class IcebergRest:
             self.process.wait(STOP_SECONDS)
 
 
-def start_iceberg_rest(folder: Path, cache: Path, jdbc_uri: str, warehouse: str, name: str = "headrace") -> IcebergRest:
+def start_iceberg_rest(
+    folder: Path, cache: Path, jdbc_uri: str, warehouse: str, name: str = "headrace", *, more: Mapping[str, str] = NOTHING
+) -> IcebergRest:
     """Start a server over Iceberg's JDBC catalog.
 
     Args:
         folder: takes the log.
-        cache: where the jars are kept, about 84 MB.
+        cache: where the jars are kept, about 150 MB.
         name: the name that the tables have inside the SQLite file.
+        more: further properties of Iceberg's catalog, e.g. `io-impl`.
 
     Raises:
         ServiceUnavailableError: no Java, no Maven, or the jars cannot be had.
@@ -52,6 +58,7 @@ def start_iceberg_rest(folder: Path, cache: Path, jdbc_uri: str, warehouse: str,
     libs = _jars(cache)
     port = free_port()
     command = ["java", "-Xmx256m", "-cp", f"{libs}/*", str(HERE / "IcebergRest.java"), str(port), jdbc_uri, warehouse, name]
+    command += [f"{key}={value}" for key, value in more.items()]
     log_path = folder / "iceberg-rest.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

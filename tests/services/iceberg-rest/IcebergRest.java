@@ -13,7 +13,7 @@ import org.eclipse.jetty.server.Server;
  * Iceberg's own REST catalog over Iceberg's own JDBC catalog, on loopback.
  * (The server class in Iceberg's test fixtures listens on all interfaces.)
  *
- * Arguments: PORT JDBC_URI WAREHOUSE CATALOG_NAME
+ * Arguments: PORT JDBC_URI WAREHOUSE CATALOG_NAME [KEY=VALUE ...]
  */
 public class IcebergRest {
   public static void main(String[] arguments) throws Exception {
@@ -22,6 +22,10 @@ public class IcebergRest {
     properties.put("uri", arguments[1]);
     properties.put("warehouse", arguments[2]);
     properties.put("jdbc.schema-version", "V1");
+    for (int i = 4; i < arguments.length; i++) {
+      String[] pair = arguments[i].split("=", 2);
+      properties.put(pair[0], pair[1]);
+    }
     var catalog = CatalogUtil.buildIcebergCatalog(arguments[3], properties, new Configuration());
     var server = new Server(new InetSocketAddress("127.0.0.1", Integer.parseInt(arguments[0])));
     var handler = new ServletContextHandler("/");

@@ -1,0 +1,83 @@
+"""Looks at the whole lake and says what is wrong, where, and what to do; changes nothing.
+
+    catalog file   opens, is whole, has the layout, belongs to this warehouse          catalog.py
+    table          pointer, metadata, snapshots, refs, specs, schemas                   metadata.py
+    manifests      each list and manifest exists, reads, and counts what it holds       manifests.py
+    files          each data and delete file: exists, size, footer, rows, columns       files.py
+    sinks          no epoch twice, none beyond what the sink has recorded               sinks.py
+    registry       each artifact has the bytes that were sealed, each alias a version   registry.py
+
+What a broken part makes unreachable is not looked at, and not reported again: one cause, one finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+
+from core.errors import HeadraceError
+from iceberg.checks.catalog import check_catalog_file, check_mark
+from iceberg.checks.files import check_files
+from iceberg.checks.findings import Finding, Report
+from iceberg.checks.manifests import check_manifests
+from iceberg.checks.metadata import check_metadata
+from iceberg.checks.registry import check_registry
+from iceberg.checks.sinks import check_sinks
+from iceberg.loading import table_names
+from iceberg.storage import Storage, no_progress, type_progress
+
+__all__ = ["Finding", "Report", "check_lake", "check_table"]
+
+
+def check_lake(
+    opening: Callable[[], Catalog],
+    warehouse: str,
+    *,
+    catalog_file: Path | None = None,
+    tables: tuple[str, ...] = (),
+    deep: bool = False,
+    progress: type_progress = no_progress,
+) -> Report:
+    """Check a catalog, its tables and the registry.
+
+    Args:
+        opening: opens the catalog without claiming the warehouse; not called when its file is broken.
+        warehouse: as `warehouse_location` gives it.
+        catalog_file: the catalog's SQLite file, where it has one.
+        tables: only these; default: all, and the registry.
+        deep: read all rows, not only the files' footers.
+        progress: told of files that are looked at.
+    """
+    report = Report(deep=deep)
+    if catalog_file is not None and not report.add(check_catalog_file(catalog_file)):
+        return report
+    try:
+        catalog = opening()
+        known = table_names(catalog)
+    except HeadraceError as error:
+        report.findings.append(Finding("catalog", "catalog-unreachable", error.where or "catalog", error.what, error.fix or ""))
+        return report
+    storage = Storage(catalog.properties)
+    report.add(check_mark(catalog, storage, warehouse))
+    for name in tables or known:
+        check_table(catalog, name, storage, report, progress)
+    broken = {finding.table for finding in report.findings}
+    if not tables:
+        report.add(check_registry(catalog, storage, warehouse, broken))
+    return report
+
+
+def check_table(catalog: Catalog, name: str, storage: Storage, report: Report, progress: type_progress = no_progress) -> None:
+    """Check one table, and add to the report."""
+    found: list[Finding] = []
+    report.tables += 1
+    table = check_metadata(catalog, name, storage, found)
+    if table is not None:
+        listed = {file.location: file.size_bytes for file in storage.files(table.location())}
+        content = check_manifests(table, name, listed, storage, found)
+        found.extend(check_files(table, name, content, listed, storage, report, progress))
+        found.extend(check_sinks(table, name))
+        report.snapshots += len(table.metadata.snapshots)
+    report.findings.extend(found)
