@@ -131,6 +131,7 @@ class Operator(ABC):
         key: positions of the stream key.
         append_only: the output never retracts.
         watermarked: positions that carry a watermark.
+        rising: positions, of an output of one row, whose value never falls.
         keeps: `kept` can be read.
         next_wake: unix milliseconds at which the output changes without input; None where it does not.
     """
@@ -141,6 +142,7 @@ class Operator(ABC):
     key: tuple[int, ...] = ()
     append_only: bool = False
     watermarked: frozenset[int] = frozenset()
+    rising: frozenset[int] = frozenset()
     keeps: bool = False
     next_wake: int | None = None
     _cleaned: int | None = None

@@ -65,6 +65,8 @@ class HashAggregate(Operator):
         self.key = tuple(range(len(groups)))
         self._carried = carried_watermarks(source, groups)
         self.watermarked = frozenset(self._carried)
+        if not groups and source.append_only:
+            self.rising = frozenset(i for i, call in enumerate(calls) if call.name == "max")
         self._partials: list[_Partial] = []
         self._finals: list[str] = []
         extremes = [call for call in calls if maintenance_of(call) == "extreme"]

@@ -24,6 +24,7 @@ class Project(Operator):
         followed = ((i, time_column(e, source.watermarked)) for i, e in enumerate(self._exprs))
         self._carried = [(i, column) for i, column in followed if column is not None]
         self.watermarked = frozenset(i for i, _ in self._carried)
+        self.rising = frozenset(i for i, e in enumerate(self._exprs) if time_column(e, source.rising) is not None)
         self._known: dict[tuple[int, dt.datetime], dt.datetime | None] = {}
         self._keeps_all = {e.index for e in self._exprs if isinstance(e, Column)} == set(range(len(source.types)))
 

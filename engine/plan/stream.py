@@ -11,6 +11,7 @@ from engine.catalog.objects import Relation
 from engine.operators.base import Operator
 from engine.operators.changelog import Changelog
 from engine.operators.deduplicate import Deduplicate
+from engine.operators.dynamic_filter import DynamicFilter, comparison
 from engine.operators.filter import Filter
 from engine.operators.group_top_n import GroupTopN
 from engine.operators.hash_aggregate import HashAggregate
@@ -33,9 +34,22 @@ from engine.operators.window_table import WindowTable
 from engine.plan import algebra
 from engine.plan.rules import rewrite
 from engine.plan.rules.bad_rows import tolerate_bad_rows
+from engine.plan.rules.subquery_unnesting import at_most_one_row
 from engine.plan.traversal import expressions_of, is_repeatable, without_names
 from engine.sql.errors import InvalidDefinition, UnsupportedQuery, too_deep
-from engine.sql.expressions import Call, Column, Expr, Literal, UdfCall, conjunction, conjuncts, is_volatile, transform, walk
+from engine.sql.expressions import (
+    Call,
+    Column,
+    Expr,
+    Literal,
+    UdfCall,
+    columns_of,
+    conjunction,
+    conjuncts,
+    is_volatile,
+    transform,
+    walk,
+)
 from engine.sql.types import BOOL, INT8
 
 
@@ -149,13 +163,24 @@ class _Compiler:
         return ValuesLeaf(node)
 
     def _project(self, node: algebra.Project) -> Operator:
-        source, exprs = self._with_calls(self.compile(node.input), node.exprs)
+        source, exprs = self._with_calls(self._dynamic_filter(node) or self.compile(node.input), node.exprs)
         if not source.append_only and any(is_volatile(e) for e in exprs):
             raise UnsupportedQuery(
                 "a function whose value changes cannot be used over input that retracts",
                 fix="Store its value first in an append-only view.",
             )
         return Project(source, exprs)
+
+    def _dynamic_filter(self, node: algebra.Project) -> Operator | None:
+        """`WHERE x > (SELECT ...)`: a join with one row, of which nothing but the comparison is wanted."""
+        join = node.input
+        if not isinstance(join, algebra.Join) or join.kind != "inner" or join.temporal or not at_most_one_row(join.right):
+            return None
+        width = len(join.left.columns)
+        compared = comparison(join.condition, width)
+        if compared is None or any(i >= width for e in node.exprs for i in columns_of(e)):
+            return None
+        return DynamicFilter(self.compile(join.left), self.compile(join.right), compared)
 
     def _with_calls(self, source: Operator, exprs: tuple[Expr, ...]) -> tuple[Operator, tuple[Expr, ...]]:
         """Put calls of users' functions into operators of their own, innermost first."""
