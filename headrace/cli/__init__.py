@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from core.errors import ConfigError, ConflictError, HeadraceError, InvalidInputError, NotFoundError, UnavailableError
-from headrace.cli import bench, config, demo, dev, doctor, pipeline, routes, schema, serve, sql, tables, train, udfs
+from headrace.cli import bench, config, demo, dev, doctor, features, pipeline, routes, schema, serve, sql, tables, train, udfs
 from headrace.cli.context import Root
 from headrace.cli.output import print_error
 from headrace.logs import LogFormat, set_up
@@ -32,6 +32,7 @@ app.add_typer(udfs.app, name="udfs")
 app.add_typer(train.app, name="train")
 app.add_typer(routes.app, name="routes")
 app.add_typer(tables.app, name="tables")
+app.add_typer(features.app, name="features")
 app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)

@@ -134,7 +134,9 @@ def test_rules_know_what_they_need() -> None:
 
 def test_every_pipeline_of_ours_with_features_declares_them() -> None:
     declared = [each for name in folder.built_in_names() for each in read_folder(folder.BUILT_IN / name)]
-    assert {each.view.name for each in declared} == {"online", "plant", "recordings", "replay", "telemetry", "vision"}
+    assert {each.view.name for each in declared} == {
+        "interactions", "interactions_local_time", "online", "plant", "recordings", "replay", "telemetry", "vision",
+    }  # fmt: skip
     assert must_pass(declared) == []
 
 
