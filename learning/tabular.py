@@ -20,10 +20,14 @@ from threadpoolctl import threadpool_limits
 
 from core.clock import Clock
 from core.errors import InvalidInputError, NotFoundError
+from learning.background import with_background
 from learning.labelled import LabelledRows, baselines
 from learning.models.kind import Float32, Int64
 from learning.models.trees import fit_random_forest
 from learning.train import TrainedModel, accuracy
+from learning.transforms.declaration import Declaration
+from learning.transforms.fitted import fit_transforms
+from learning.transforms.model import Transformed
 
 TREES = 100
 DEPTH = 10
@@ -72,7 +76,15 @@ def load_tabular(path: Path, *, label: str = "label") -> TabularData:
 
 
 def train_tabular(
-    data: TabularData, *, name: str, source: str, clock: Clock, seed: int = 0, trees: int = TREES, depth: int = DEPTH
+    data: TabularData,
+    *,
+    name: str,
+    source: str,
+    clock: Clock,
+    seed: int = 0,
+    trees: int = TREES,
+    depth: int = DEPTH,
+    transforms: Declaration | None = None,
 ) -> TrainedModel:
     """Train a forest; with two classes the later one in order is the positive one, as with labels 0 and 1.
 
@@ -82,16 +94,20 @@ def train_tabular(
         source: what names the data for people, e.g. the file.
         clock: measures how long it took.
         seed: of the forest, and of the rows that are kept from it.
+        transforms: what is done to the columns first; fitted on the training rows, not on those that are kept.
     """
     begun = clock.monotonic_seconds()
     rows = LabelledRows(data.features, data.labels, data.classes)
     train, kept = _divide(rows, seed)
     positive = data.classes[1] if len(data.classes) == 2 else None
+    before = fit_transforms(transforms, train.features, data.names) if transforms is not None else None
+    columns = train.features if before is None else before.apply(train.features)
     with threadpool_limits(1):
-        fitted = fit_random_forest(
-            train.features, train.labels, data.classes, positive=positive, seed=seed, trees=trees, depth=depth
-        )
+        forest = fit_random_forest(columns, train.labels, data.classes, positive=positive, seed=seed, trees=trees, depth=depth)
+    fitted = forest if before is None else Transformed(before, forest)
     artifact = fitted.to_onnx()
+    if before is not None:  # trees behind transformations are explained by asking them
+        artifact = with_background(artifact, train.features if before.runs == "graph" else columns, seed=seed)
     metrics = {"training_rows": float(len(train.labels)), "validation_rows": 0.0}
     if kept is not None:
         metrics |= {
@@ -99,9 +115,11 @@ def train_tabular(
             "baseline_majority_class": baselines(kept.labels, kept.series).majority_class,
             "validation_rows": float(len(kept.labels)),
         }
+    tags = {} if before is None else {"transforms_sha256": before.sha256, "transforms_run": before.runs}
     told = {"source": source, "rows": len(data.labels), "sha256": data.sha256, "seed": seed, "trees": trees, "depth": depth}
     duration = timedelta(seconds=clock.monotonic_seconds() - begun)
-    return TrainedModel(name, fitted, artifact, data.names, metrics, told, duration)
+    names = data.names if before is None else before.served_names
+    return TrainedModel(name, fitted, artifact, names, metrics, told, duration, tags)
 
 
 def _divide(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows | None]:

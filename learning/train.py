@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ class TrainedModel:
         fitted: the Python source, for parity checks.
         metrics: accuracy and both baselines, on the validation part.
         training_data: what names the training data for good.
+        tags: besides those that every model has, e.g. the hash of its transformations.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TrainedModel:
     metrics: Mapping[str, float]
     training_data: Mapping[str, Any]
     duration: timedelta
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class RegisteredVersion(Protocol):
@@ -135,7 +137,7 @@ def register(registry: Registry, models: Iterable[TrainedModel]) -> dict[str, li
                 feature_names=model.feature_names,
                 labels=model.fitted.classes,
                 metrics=model.metrics,
-                tags={"framework": "onnx", "model_type": model.fitted.kind},
+                tags={"framework": "onnx", "model_type": model.fitted.kind, **model.tags},
                 training_data=model.training_data,
                 code_hash=code,
                 duration=model.duration,
