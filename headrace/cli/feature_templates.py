@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.context import AsJson
+from core.errors import NotFoundError
+from headrace.cli.context import AsJson, DataDir, load_settings
 from headrace.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -89,6 +90,35 @@ def local_time_(
 
     filled = LocalTimeFeatures(view, source, _names(columns), time, zone, zone_column, zone_table)
     _print(local_sql(filled), list(COLUMNS), as_json)
+
+
+@app.command()
+def transforms(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="A registered version that was trained with `--transforms`.", metavar="MODEL@VERSION")
+    ],
+    source: Source,
+    view: View,
+    key: Keys = "tenant_id,entity_id",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The transformations of a model as SQL, with the parameters that were fitted: for `runs: stream`, and to look at.
+
+    Example: headrace features template transforms outcome@1 --source features_shop --view features_shop_model
+    """
+    from iceberg.registry import open_registry
+    from learning.transforms.model import read_transforms
+
+    name, _, version = model.partition("@")
+    if not version.isdigit():
+        raise typer.BadParameter(f"`{model}` is not MODEL@VERSION", param_hint="MODEL@VERSION")
+    registry = open_registry(load_settings(context, data_dir=data_dir).settings)
+    fitted = read_transforms(registry.load_artifact(name, int(version)))
+    if fitted is None:
+        raise NotFoundError(f"`{model}` has no transformations", fix="Train it with `--transforms FILE`.")
+    _print(fitted.view_sql(view, source, _names(key)), list(fitted.outputs), as_json)
 
 
 def _print(sql: str, columns: list[str], as_json: bool) -> None:

@@ -1,10 +1,11 @@
--- What users did with items. An event may be corrected by another one with its id and a higher revision, and taken back by one
--- with `retracted`. An event, or a correction, that is a day older than the newest one of its partition is late.
+-- What users did with items; `entity_id` is the user. An event may be corrected by another one with its id and a higher revision,
+-- and taken back by one with `retracted`. An event, or a correction, that is a day older than the newest one of its partition is
+-- late.
 
 CREATE SOURCE interactions_events (
     tenant_id  VARCHAR,
     event_id   VARCHAR,
-    user_id    VARCHAR,
+    entity_id  VARCHAR,
     item_id    VARCHAR,
     event_type VARCHAR,
     value      DOUBLE PRECISION,

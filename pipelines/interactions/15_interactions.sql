@@ -7,7 +7,7 @@ CREATE MATERIALIZED VIEW interactions AS
 SELECT
     tenant_id,
     event_id,
-    user_id,
+    entity_id,
     item_id,
     event_type,
     coalesce(

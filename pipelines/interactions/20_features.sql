@@ -1,9 +1,9 @@
--- What each window holds, by tenant_id, user_id and event_type. An event leaves a window when it is exactly as old as the window is long.
+-- What each window holds, by tenant_id, entity_id and event_type. An event leaves a window when it is exactly as old as the window is long.
 -- Now is the largest event_time of interactions_events.
 -- Printed by `headrace features template windows`; see docs/how-to/use-window-features.md.
 CREATE MATERIALIZED VIEW features_interactions_spans AS
 SELECT
-    tenant_id, user_id,
+    tenant_id, entity_id,
     event_type,
     span,
     sum(events)::INT                                AS events,
@@ -12,7 +12,7 @@ SELECT
     max(seen_at)                                    AS seen_at
 FROM (
     SELECT
-        tenant_id, user_id, event_type, span, seen_at, 1 AS events, CASE WHEN total IS NULL THEN 0 ELSE 1 END AS valued, total,
+        tenant_id, entity_id, event_type, span, seen_at, 1 AS events, CASE WHEN total IS NULL THEN 0 ELSE 1 END AS valued, total,
         seen_at + CASE span
             WHEN '1h' THEN INTERVAL '1 hour'
             WHEN '24h' THEN INTERVAL '24 hours'
@@ -20,17 +20,17 @@ FROM (
             WHEN '30d' THEN INTERVAL '720 hours'
         END AS leaves_at
     FROM (
-        SELECT tenant_id, user_id, event_type, event_time AS seen_at, value AS total, unnest(ARRAY['1h', '24h', '7d', '30d']) AS span
+        SELECT tenant_id, entity_id, event_type, event_time AS seen_at, value AS total, unnest(ARRAY['1h', '24h', '7d', '30d']) AS span
         FROM interactions
     ) AS each_window
 ) AS entries
 WHERE leaves_at > (SELECT max(event_time) FROM interactions_events)
-GROUP BY tenant_id, user_id, event_type, span;
+GROUP BY tenant_id, entity_id, event_type, span;
 
 -- One row an entity; `seen_at` is its latest event. Who has done nothing in any window has no row.
 CREATE MATERIALIZED VIEW features_interactions AS
 SELECT
-    tenant_id, user_id,
+    tenant_id, entity_id,
     max(seen_at) AS seen_at,
     coalesce(sum(events) FILTER (WHERE span = '1h'), 0) AS count_1h,
     sum(total) FILTER (WHERE span = '1h') AS sum_value_1h,
@@ -49,4 +49,4 @@ SELECT
     sum(total) FILTER (WHERE span = '30d') / nullif(sum(valued) FILTER (WHERE span = '30d'), 0)::DOUBLE PRECISION AS avg_value_30d,
     count(event_type) FILTER (WHERE span = '30d') AS unique_actions_30d
 FROM features_interactions_spans
-GROUP BY tenant_id, user_id;
+GROUP BY tenant_id, entity_id;

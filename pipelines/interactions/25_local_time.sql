@@ -4,14 +4,14 @@ CREATE MATERIALIZED VIEW interactions_local_time AS
 SELECT
     tenant_id,
     event_id,
-    user_id,
+    entity_id,
     event_time,
     extract(hour FROM local_time)::INT              AS hour_of_day,
     (extract(isodow FROM local_time) - 1)::INT      AS day_of_week,
     extract(isodow FROM local_time) > 5             AS is_weekend,
     extract(hour FROM local_time) BETWEEN 9 AND 17 AS is_business_hours
 FROM (
-    SELECT e.tenant_id, e.event_id, e.user_id, e.event_time, e.event_time AT TIME ZONE coalesce(z.zone, 'UTC') AS local_time
+    SELECT e.tenant_id, e.event_id, e.entity_id, e.event_time, e.event_time AT TIME ZONE coalesce(z.zone, 'UTC') AS local_time
     FROM interactions AS e
     LEFT JOIN interactions_zones AS z ON z.tenant_id = e.tenant_id
 ) AS events;

@@ -14,9 +14,9 @@ from headrace.cli import app
 
 INTERACTIONS = Path(__file__).parents[3] / "pipelines" / "interactions"
 COMMITTED = {
-    "20_features.sql": "windows --source interactions --view features_interactions --key tenant_id,user_id --action event_type"
+    "20_features.sql": "windows --source interactions --view features_interactions --action event_type"
     " --clock interactions_events",
-    "25_local_time.sql": "local-time --source interactions --view interactions_local_time --columns tenant_id,event_id,user_id"
+    "25_local_time.sql": "local-time --source interactions --view interactions_local_time --columns tenant_id,event_id,entity_id"
     " --zone-table interactions_zones",
 }
 PROMISED = [f"{aggregate}_{window}" for window in ("1h", "24h", "7d", "30d") for aggregate in ("count", "sum_value", "avg_value", "unique_actions")]  # fmt: skip
