@@ -54,6 +54,11 @@ class EngineSettings(_Frozen):
     metrics_port: int | None = Field(
         4568, ge=0, le=65_535, description="Prometheus text on this port; 0 takes a free one, empty serves none."
     )
+    lake_warehouse: str | None = Field(None, description="Sinks into this warehouse use `lake_access`; filled in by headrace.")
+    lake_catalog_uri: str | None = Field(None, description="The catalog that tokens in `lake_access` are for; filled in, too.")
+    lake_access: dict[str, SecretStr] = Field(
+        default={}, description="Options of such a sink that need not stand in SQL, filled in from `s3` and `catalog_token`."
+    )
 
 
 class BrokerSettings(_Frozen):
@@ -161,6 +166,19 @@ class Settings(_Frozen):
         if self.s3.secret_key is not None:
             found["s3.secret-access-key"] = self.s3.secret_key.get_secret_value()
         return found
+
+    @property
+    def engine_with_lake(self) -> EngineSettings:
+        """The engine's settings with the access to the platform's own lake."""
+        names = {
+            "s3.endpoint": "s3.endpoint", "s3.region": "s3.region", "s3.access-key-id": "s3.access.key",
+            "s3.secret-access-key": "s3.secret.key", "token": "catalog.token", "credential": "catalog.credential",
+        }  # fmt: skip
+        access = {names[name]: SecretStr(value) for name, value in self.catalog_properties.items() if name in names}
+        if "s3.region" in access:
+            access["s3.path.style.access"] = SecretStr(str(self.s3.path_style).lower())
+        filled = {"lake_warehouse": self.resolved_warehouse, "lake_catalog_uri": self.resolved_catalog_uri}
+        return self.engine.model_copy(update={**filled, "lake_access": access})
 
     @property
     def resolved_catalog_uri(self) -> str:

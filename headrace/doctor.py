@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from core.errors import HeadraceError
 from core.settings import Settings
 from headrace.ports import accepts_connections
 from headrace.topology import process_specs
@@ -31,6 +32,8 @@ PACKAGES = (
 
 FREE_BYTES = 2 * 1024**3  # a demo writes about 0.1 GB; below this DuckDB's spilling has no room
 
+REMOTE_SECONDS = 5  # a store that takes longer for five bytes is of no use
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -44,7 +47,7 @@ class Finding:
 
 def diagnose(settings: Settings) -> list[Finding]:
     """Run every check; nothing is changed but a probe file that is removed again."""
-    return [_python(), *map(_package, PACKAGES), *_ports(settings), *_data_dir(settings.data_dir)]
+    return [_python(), *map(_package, PACKAGES), *_ports(settings), *_data_dir(settings.data_dir), *_lake(settings)]
 
 
 def _python() -> Finding:
@@ -105,3 +108,31 @@ def _data_dir(data_dir: Path) -> Iterator[Finding]:
         )
     finally:
         probe.unlink(missing_ok=True)
+
+
+def _lake(settings: Settings) -> Iterator[Finding]:
+    """A warehouse in an object store and a catalog behind HTTP must answer; a folder and a file have been looked at already."""
+    from iceberg.catalog import open_lake, warehouse_location  # a second to import, and a laptop needs neither
+    from iceberg.storage import Storage
+
+    patience = {"s3.connect-timeout": str(REMOTE_SECONDS), "s3.request-timeout": str(REMOTE_SECONDS)}
+    place = settings.resolved_warehouse
+    if "://" in place and not place.startswith("file:"):
+        storage = Storage({**settings.catalog_properties, **patience})
+        probe = f"{warehouse_location(place)}/headrace-probe-{os.getpid()}"
+        try:
+            started = time.perf_counter()
+            storage.write(probe, b"probe")
+            storage.read(probe)
+            storage.remove([probe])
+            yield Finding("warehouse", True, f"{place}: write, read, remove in {(time.perf_counter() - started) * 1000:.0f} ms")
+        except OSError as error:
+            detail = f"{place} at {settings.s3.endpoint or 'Amazon'}: {str(error).splitlines()[0]}"
+            yield Finding("warehouse", False, detail, "See docs/how-to/keep-the-lake-in-s3.md: endpoint, keys, region, bucket.")
+    if settings.catalog_type == "rest":
+        try:
+            names = open_lake(settings, claims=False).list_namespaces()
+            yield Finding("catalog", True, f"{settings.resolved_catalog_uri}: {len(names)} namespaces")
+        except (HeadraceError, OSError) as error:
+            detail = error.what if isinstance(error, HeadraceError) else str(error)
+            yield Finding("catalog", False, detail, "Start the REST catalog, or set `catalog_uri` and `catalog_token`.")

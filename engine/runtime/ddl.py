@@ -14,6 +14,7 @@ from uuid import UUID
 from core.errors import UnavailableError
 from engine.catalog.catalog import OWN_NAMES, QUARANTINE_ID, Catalog
 from engine.catalog.objects import CatalogObject, Function, Input, Pins, Sink
+from engine.connectors.lake_access import with_lake_access
 from engine.connectors.registry import build_sink, build_source
 from engine.operators.base import StateTable
 from engine.runtime.accounts import drop_user, recover_users
@@ -142,7 +143,7 @@ def _attach(engine: Engine, built: Built) -> _Attached:
         fields = sink_fields(created, job, engine.catalog.pinned(created.pins))
         key = [fields[p][0] for p in job.root.key if p < len(fields)] if all(p < len(fields) for p in job.root.key) else []
         options = {name: value for name, value in created.options.items() if name != "snapshot"}
-        writer = build_sink(UUID(created.uuid), options, created.format, fields, key)
+        writer = build_sink(UUID(created.uuid), with_lake_access(options, engine.settings), created.format, fields, key)
         return _Attached(
             job=job, delivery=Delivery(created, [name for name, _ in fields], writer, engine.store.cursor, engine.failpoint)
         )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import typer
 
 from headrace.cli import feature_templates
-from headrace.cli.feature_validate import validate
 
 app = typer.Typer(no_args_is_help=True, help="Feature views.")
 app.add_typer(feature_templates.app, name="template")
-app.command("validate")(validate)
 
 
 @app.callback()

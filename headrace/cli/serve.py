@@ -41,7 +41,7 @@ def engine(context: typer.Context, listen: Listen = None, data_dir: DataDir = No
     settings = load_settings(context, data_dir=data_dir).settings
     host, port = parse_address(listen or settings.database_url, setting="--listen" if listen else "database_url")
     _hold(lifeline)
-    run(settings.data_dir / "engine", host, port, settings.engine)
+    run(settings.data_dir / "engine", host, port, settings.engine_with_lake)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.errors import InvalidInputError
 from headrace.cli import tables_mend
 from headrace.cli.context import AsJson, DataDir, load_lake_settings
 from headrace.cli.each_table import Tell, catalog_of, each_table, human_bytes, open_lake, told_share
@@ -97,6 +98,44 @@ def orphans(
         found = remove_orphaned_artifacts(catalog, settings.resolved_warehouse, older_than=age, dry_run=dry_run)
         more = [{"table": found.place, **told(found), "refused": None}]
     each_table(catalog, tables, run, dry_run=dry_run, as_json=as_json, more=more)
+
+
+@app.command()
+def retain(
+    context: typer.Context,
+    tables: Tables = None,
+    set_days: Annotated[
+        int | None, typer.Option("--set-days", min=0, help="First let the named tables keep so many days; 0 keeps everything.")
+    ] = None,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop the days that are older than a table keeps (property `headrace.retention.days`; without it, everything).
+
+    Rows count by their own time. Their bytes go when the snapshots that know them expire: `headrace tables expire`.
+
+    Example: headrace tables retain lake.audit --set-days 400 --dry-run
+    """
+    from iceberg.retention import apply_retention, set_retention
+
+    catalog = catalog_of(context, data_dir)
+    if set_days is not None:
+        if not tables:
+            raise InvalidInputError(
+                "`--set-days` needs the names of tables", fix="Name them: `headrace tables retain lake.audit`."
+            )
+        if not dry_run:
+            for name in tables:
+                set_retention(catalog, name, set_days or None)
+
+    def run(catalog: Catalog, name: str, _tell: Tell) -> dict[str, object]:
+        days = set_days if dry_run and set_days else None
+        done = apply_retention(catalog, name, days=days, dry_run=dry_run)
+        rows = {day.isoformat(): rows for day, rows in done.dropped.items()}
+        return {"days": done.days, "before": done.before, "rows": sum(rows.values()), "files": done.files, "dropped": rows}
+
+    each_table(catalog, tables, run, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()

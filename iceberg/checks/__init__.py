@@ -26,7 +26,10 @@ from iceberg.checks.metadata import check_metadata
 from iceberg.checks.registry import check_registry
 from iceberg.checks.sinks import check_sinks
 from iceberg.loading import table_names
+from iceberg.registering import current_pointer
 from iceberg.storage import Storage, no_progress, type_progress
+
+_TRIES = 3
 
 __all__ = ["Finding", "Report", "check_lake", "check_table"]
 
@@ -71,8 +74,21 @@ def check_lake(
 
 def check_table(catalog: Catalog, name: str, storage: Storage, report: Report, progress: type_progress = no_progress) -> None:
     """Check one table, and add to the report."""
-    found: list[Finding] = []
     report.tables += 1
+    for attempt in range(_TRIES):
+        looked_at, part = _look(catalog, name, storage, report.deep, progress)
+        if not part.findings or attempt == _TRIES - 1 or _pointer(catalog, name) == looked_at:
+            break  # else a commit or maintenance came in between, and what it removed is no damage
+    report.findings.extend(part.findings)
+    report.snapshots += part.snapshots
+    report.files += part.files
+    report.rows += part.rows
+
+
+def _look(catalog: Catalog, name: str, storage: Storage, deep: bool, progress: type_progress) -> tuple[str | None, Report]:
+    found: list[Finding] = []
+    report = Report(deep=deep)
+    looked_at = _pointer(catalog, name)
     table = check_metadata(catalog, name, storage, found)
     if table is not None:
         listed = {file.location: file.size_bytes for file in storage.files(table.location())}
@@ -81,3 +97,11 @@ def check_table(catalog: Catalog, name: str, storage: Storage, report: Report, p
         found.extend(check_sinks(table, name))
         report.snapshots += len(table.metadata.snapshots)
     report.findings.extend(found)
+    return looked_at, report
+
+
+def _pointer(catalog: Catalog, name: str) -> str | None:
+    try:
+        return current_pointer(catalog, name)
+    except Exception:  # noqa: BLE001  # a REST server tells of broken metadata in any way it likes; `check_metadata` reports it
+        return None

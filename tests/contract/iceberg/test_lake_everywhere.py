@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 from pyiceberg.catalog import Catalog
 
 from core.errors import CorruptDataError
+from headrace.doctor import diagnose
+from headrace.ports import free_port
 from headrace.replicating import replicate_lake
 from iceberg.catalog import warehouse_location
 from iceberg.checks import Report, check_lake
@@ -171,3 +173,17 @@ def test_a_copy_in_a_folder_has_all_history(lake: Lake, table: str, tmp_path: ob
     assert {snapshot: read(opened, table, snapshot) for snapshot in before} == before
     assert check(Lake(copy), table).findings == []
     assert replicate_lake(lake.settings, f"{tmp_path}/copy", tables=[table]).tables[0].files == 0
+
+
+def test_doctor_tells_whether_the_lake_answers(lake: Lake) -> None:
+    remote = {finding.check: finding for finding in diagnose(lake.settings) if finding.check in ("warehouse", "catalog")}
+    assert all(finding.ok for finding in remote.values()), remote
+    assert ("warehouse" in remote) == lake.warehouse.startswith("s3://")
+    assert ("catalog" in remote) == (lake.settings.catalog_type == "rest")
+    nowhere = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+    lost = lake.settings.model_copy(
+        update={"catalog_uri": nowhere, "s3": lake.settings.s3.model_copy(update={"endpoint": nowhere})}
+    )
+    found = {finding.check: finding for finding in diagnose(lost) if finding.check in remote}
+    assert not any(finding.ok for finding in found.values())
+    assert all(finding.fix for finding in found.values())
