@@ -33,7 +33,8 @@ def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Ta
         table: its current schema counts.
         rows: any column order. A column of a former name goes where it is called otherwise today, or nowhere if it was dropped
             (`iceberg.evolution`); columns of names that the table never had are refused.
-        constants: values for columns that the rows lack; those that the table lacks are ignored.
+        constants: for columns that the rows lack, one value for all rows or a chunked array of the column's type; those that
+            the table lacks are ignored.
 
     Raises:
         InvalidInputError: a column is unknown, cannot be cast, or is NULL or missing where the table requires a value.
@@ -87,7 +88,7 @@ def _column(field: pa.Field, rows: pa.Table, constants: Mapping[str, Any], where
             ) from error
     else:
         value = constants.get(field.name)
-        column = pa.repeat(pa.scalar(value, field.type), rows.num_rows)
+        column = value if isinstance(value, pa.ChunkedArray) else pa.repeat(pa.scalar(value, field.type), rows.num_rows)
     if not field.nullable and column.null_count:
         raise InvalidInputError(
             f"column `{field.name}` is NULL in {column.null_count} rows", where=where, fix="It is required."

@@ -79,13 +79,14 @@ class ExactlyOnceTable:
         self._table.refresh()
         return _stored_epoch(self._table, self._property)
 
-    def append(self, epoch: int, rows: pa.Table) -> bool:
+    def append(self, epoch: int, rows: pa.Table, epochs: pa.ChunkedArray | None = None) -> bool:
         """Add rows and set the epoch in one commit; add nothing and return False when the epoch is in already.
 
         Args:
             epoch: at least 1. One that is not greater than the stored epoch is a no-op.
-            rows: columns by name, see `iceberg.rows.conform`; a missing column `sink_epoch` is filled with `epoch`. May be
-                empty: then only the epoch is recorded.
+            rows: columns by name, see `iceberg.rows.conform`; May be empty: then only the epoch is recorded. Missing columns
+                `sink_epoch` and `sink_time` are filled with the epoch and the time of writing.
+            epochs: int64, the epoch of each row where not all are of `epoch`.
 
         Raises:
             InvalidInputError: the rows do not fit the table.
@@ -93,7 +94,8 @@ class ExactlyOnceTable:
         """
         if epoch < 1:
             raise InvalidInputError(f"epoch `{epoch}` is less than 1", where=self._identifier, fix="Epochs begin at 1.")
-        append = _Append(epoch, rows, self._property, self._failpoint)
+        stamps = {"sink_epoch": epoch if epochs is None else epochs, "sink_time": self._clock.now()}
+        append = _Append(epoch, rows, stamps, self._property, self._failpoint)
         return commit_on_head(self._table, append.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
 
     def merge(
@@ -122,7 +124,7 @@ class ExactlyOnceTable:
             key,
             upserts,
             deletes,
-            constants={"sink_epoch": epoch},
+            constants={"sink_epoch": epoch, "sink_time": self._clock.now()},
             marker=marker,
             summary=_summary(self._property, epoch),
             failpoint=self._failpoint,
@@ -133,9 +135,12 @@ class ExactlyOnceTable:
 class _Append:
     """One epoch's rows; written once, and again only when the table's schema or partitioning changes in between."""
 
-    def __init__(self, epoch: int, rows: pa.Table, property_name: str, failpoint: type_failpoint) -> None:
+    def __init__(
+        self, epoch: int, rows: pa.Table, stamps: Mapping[str, object], property_name: str, failpoint: type_failpoint
+    ) -> None:
         self._epoch = epoch
         self._rows = rows
+        self._stamps = stamps
         self._property = property_name
         self._failpoint = failpoint
         self._written: WrittenRows | None = None
@@ -148,7 +153,7 @@ class _Append:
         if self._written is None or not self._written.fits(table.metadata):
             if self._written is not None:
                 remove_files(table.io, self._written.paths)
-            self._written = write_rows(table, conform(table, self._rows, {"sink_epoch": self._epoch}))
+            self._written = write_rows(table, conform(table, self._rows, self._stamps))
             self._failpoint("files written")
         return Change(self._written, {self._property: str(self._epoch)}, _summary(self._property, self._epoch))
 

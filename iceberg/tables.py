@@ -282,6 +282,21 @@ HOLDS = TableDefinition(
     ),
 )
 
+FEATURE_VIEWS = TableDefinition(
+    "registry.feature_views",
+    "Versions of feature views; a row is never changed.",
+    (
+        Column("name", _text, "The feature view's name.", required=True),
+        Column("version", _int, "1, 2, ... without gaps.", required=True),
+        Column("applied_at", _instant, "When it was applied.", required=True),
+        Column("fingerprint", _text, "Hash of the declaration.", required=True),
+        Column("declaration", _text, "JSON object, see features.declaration.", required=True),
+        Column("pipeline", _text, "The pipeline whose folder declares it."),
+        Column("sql_hash", _text, "Hash of the SQL of the view in the stream database."),
+        Column("epoch", _long, "The stream database's epoch when it was applied."),
+    ),
+)
+
 DEFINITIONS: tuple[TableDefinition, ...] = (
     PREDICTIONS,
     FEEDBACK,
@@ -294,6 +309,7 @@ DEFINITIONS: tuple[TableDefinition, ...] = (
     MODEL_VERSIONS,
     ALIASES,
     PROMOTIONS,
+    FEATURE_VIEWS,
 )
 
 
@@ -315,7 +331,8 @@ def create_table_for_arrow(catalog: Catalog, identifier: str, arrow_schema: pa.S
     """Create a table with the columns of an Arrow schema unless it exists, and load it.
 
     A table of `DEFINITIONS` is created as it is defined there, whoever comes first. For others, a time column named as in `TIME_COLUMNS` gives the day of the partition, `tenant_id` its bucket. All columns are
-    optional. A column `sink_epoch` is added where it is missing.
+    optional. Columns `sink_epoch` and `sink_time` are added where they are missing: the epoch of the stream database that made a
+    row, and when it was written here, which is when the lake knew it.
 
     Raises:
         InvalidInputError: a column has a type that Iceberg does not know.
@@ -327,6 +344,8 @@ def create_table_for_arrow(catalog: Catalog, identifier: str, arrow_schema: pa.S
     names = arrow_schema.names
     if "sink_epoch" not in names:
         arrow_schema = arrow_schema.append(pa.field("sink_epoch", pa.int64()))
+    if "sink_time" not in names:
+        arrow_schema = arrow_schema.append(pa.field("sink_time", pa.timestamp("us", "UTC")))
     arrow_schema = pa.schema([pa.field(field.name, _lake_type(field, identifier), nullable=True) for field in arrow_schema])
     try:
         schema = assign_fresh_schema_ids(catalog._convert_schema_if_needed(arrow_schema))

@@ -61,7 +61,8 @@ class SinkWriter(Protocol):
 
         Args:
             epoch: greater than what `open` returned and than every epoch delivered since.
-            rows: the sink's visible columns, then `_op` int8 (1 insert, 2 delete, 3 update-delete, 4 update-insert), in order.
+            rows: the sink's visible columns, then `_op` int8 (1 insert, 2 delete, 3 update-delete, 4 update-insert) and `_epoch`
+                int64, the epoch that made the change, in order. A delivery may hold many epochs.
         """
         ...
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from core.errors import ConfigError, InvalidInputError
 from engine.connectors.arrow_types import nested_type, rebuild
-from engine.connectors.operations import keep_insertions
+from engine.connectors.operations import EPOCH, keep_insertions
 from engine.connectors.options import must_get_option, parse_bool, parse_choice, parse_int, refuse_unknown_options
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
 from engine.sql.numeric_arrow import numeric_decimals
@@ -110,7 +110,7 @@ class IcebergSink:
         """
         assert self._table is not None, "open comes first"
         inserted = keep_insertions(rows, forced=self._force_append_only, where=f"sink into {self._identifier}")
-        self._table.append(epoch, self._to_lake(inserted))
+        self._table.append(epoch, self._to_lake(inserted), inserted.column(EPOCH) if EPOCH in inserted.column_names else None)
 
     def close(self) -> None:
         self._table = None

@@ -1,4 +1,4 @@
-"""The column `_op` of a sink's rows: what happened to each."""
+"""The columns `_op` and `_epoch` of a sink's rows: what happened to each, and when."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from core.errors import InvalidInputError
 
 INSERT, DELETE, UPDATE_DELETE, UPDATE_INSERT = 1, 2, 3, 4
 OPERATION = "_op"
+EPOCH = "_epoch"
 
 
 def keep_insertions(rows: pa.Table, *, forced: bool, where: str) -> pa.Table:

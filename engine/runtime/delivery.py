@@ -16,6 +16,7 @@ import pyarrow as pa
 from core.errors import ConflictError, HeadraceError
 from engine.catalog.objects import Sink
 from engine.connectors.base import SinkWriter
+from engine.connectors.operations import EPOCH, OPERATION
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +122,11 @@ class Delivery:
         epoch = int(cut)
         columns = "".join(f", c{i}" for i in range(len(self._names)))
         rows: pa.Table = connection.sql(
-            f"SELECT op{columns} FROM {outbox} WHERE epoch > {self.delivered} AND epoch <= {epoch} ORDER BY epoch, seq"
+            f"SELECT op, epoch{columns} FROM {outbox} WHERE epoch > {self.delivered} AND epoch <= {epoch} ORDER BY epoch, seq"
         ).to_arrow_table()
         named = pa.table(
-            [rows.column(i + 1) for i in range(len(self._names))] + [rows.column(0).cast(pa.int8())],
-            names=[*self._names, "_op"],
+            [rows.column(i + 2) for i in range(len(self._names))] + [rows.column(0).cast(pa.int8()), rows.column(1)],
+            names=[*self._names, OPERATION, EPOCH],
         )
         self._failpoint("sink: before delivery")
         self._writer.deliver(epoch, named)

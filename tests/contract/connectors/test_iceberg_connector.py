@@ -91,6 +91,7 @@ def test_every_type_is_stored_as_the_lake_knows_it(tmp_path: Path) -> None:
     assert sink.open() == 0
     sink.deliver(1, rows(ALL, ROW, {}))
     full, empty = sorted(stored(tmp_path), key=lambda row: row["id"] is None)
+    assert full.pop("sink_time") == empty.pop("sink_time") is not None
     assert full == ROW | {"at": UTC, "parts": [{"name": "n", "seen": UTC}], "sink_epoch": 1}
     assert {name: value for name, value in empty.items() if name != "parts"} == {
         name: None for name in ROW if name != "parts"
@@ -103,6 +104,15 @@ def test_a_null_list_of_structs_stays_null(tmp_path: Path) -> None:
     sink.open()
     sink.deliver(1, rows(ALL, {}))
     assert stored(tmp_path)[0]["parts"] is None
+
+
+def test_each_row_keeps_the_epoch_that_made_it_when_a_delivery_holds_several(tmp_path: Path) -> None:
+    sink = IcebergSink(uuid.uuid4(), options(tmp_path), ALL)
+    sink.open()
+    delivered = rows(ALL, {"id": "a"}, {"id": "b"}, {"id": "c"}).append_column("_epoch", pa.array([4, 4, 6], pa.int64()))
+    sink.deliver(7, delivered)
+    assert {(row["id"], row["sink_epoch"]) for row in stored(tmp_path)} == {("a", 4), ("b", 4), ("c", 6)}
+    assert sink.open() == 7
 
 
 def test_a_delivery_that_is_repeated_adds_nothing_and_the_epoch_survives_the_sink(tmp_path: Path) -> None:

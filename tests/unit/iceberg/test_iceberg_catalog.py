@@ -124,7 +124,7 @@ def test_a_table_made_from_arrow_is_partitioned_by_what_it_has(catalog: Catalog)
     schema = pa.schema([("tenant_id", pa.string()), ("entity_id", pa.string()), ("feature_end", instant), ("x", pa.float64())])
     made = create_table_for_arrow(catalog, "lake.features_plant", schema)
     assert [field.name for field in made.spec().fields] == ["feature_end_day", "tenant_id_bucket"]
-    assert made.schema().column_names == ["tenant_id", "entity_id", "feature_end", "x", "sink_epoch"]
+    assert made.schema().column_names == ["tenant_id", "entity_id", "feature_end", "x", "sink_epoch", "sink_time"]
     plain = create_table_for_arrow(catalog, "lake.features_plain", pa.schema([("x", pa.list_(pa.float64()))]))
     assert plain.spec().is_unpartitioned()
 
