@@ -32,6 +32,7 @@ from api.ingest.streams import StreamCatalog
 from api.live.changes import ChangeFeed
 from api.live.cursor_feed import SubscriptionCursorFeed
 from api.live.hub import Hub
+from api.reading.features import Features
 from api.reading.lake import Lake
 from api.reading.predictions import Predictions
 from api.reading.quarantine import Quarantine
@@ -80,6 +81,7 @@ def build_app(
         predictions=Predictions(database, lake, "predictions", "lake.predictions"),
         anomalies=Predictions(database, lake, "anomalies", None),
         quarantine=Quarantine(database),
+        features=Features(database, lake, clock),
         prediction_hub=Hub("predictions", prediction_feed or SubscriptionCursorFeed(database, "predictions_changes"), clock),
         anomaly_hub=Hub("anomalies", anomaly_feed or SubscriptionCursorFeed(database, "anomalies_changes"), clock),
     )

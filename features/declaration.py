@@ -150,12 +150,16 @@ class Offline:
         emit: `window_close`: a row is there once, when the watermark has reached its timestamp; `update`: as soon as the
             first event is there, and revised by each later one.
         watermark: of `window_close`: how far the watermark stays behind the newest event.
+        source: the source in the stream database, by default `<events>_events`; it includes `kafka_partition` and `kafka_offset`.
+        event_time: its column with the event time.
     """
 
     events: Name
     sql: str
     emit: Literal["update", "window_close"] = "update"
     watermark: Duration | None = None
+    source: Name | None = None
+    event_time: Name = "event_time"
 
     @model_validator(mode="after")
     def _watermark_belongs_to_windows(self) -> Offline:
@@ -177,6 +181,8 @@ class FeatureView:
         frequency: how often an entity gets new values; what is older than that is stale.
         depends_on: other feature views that it is built on.
         offline: without it the view cannot be verified.
+        valid_until: a column with the time at which a row's values stop to hold, NULL while they do; for sources that keep
+            validity intervals (SCD2). By default they hold until the entity's next row.
     """
 
     name: Name
@@ -191,6 +197,7 @@ class FeatureView:
     frequency: Duration = DAY
     depends_on: tuple[Name, ...] = ()
     offline: Offline | None = None
+    valid_until: Name | None = None
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> FeatureView:
@@ -198,7 +205,12 @@ class FeatureView:
             raise ValueError("`entity` names no column")
         if not self.features:
             raise ValueError("`features` is empty")
-        columns = [*self.entity, self.timestamp, *(feature.name for feature in self.features)]
+        columns = [
+            *self.entity,
+            self.timestamp,
+            *([self.valid_until] if self.valid_until else []),
+            *(each.name for each in self.features),
+        ]
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise ValueError(f"column `{twice[0]}` is named twice")
@@ -213,6 +225,18 @@ class FeatureView:
     def history_table(self) -> str:
         """The table of the lake with every version of every row."""
         return f"lake.{self.relation}"
+
+    @property
+    def latest(self) -> str:
+        """The view in the stream database with each entity's last row."""
+        return f"latest_{self.name}"
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """The columns whose greater values win between two rows of an entity with the same time; none where there cannot be two."""
+        if self.offline is not None and self.offline.emit == "window_close":
+            return ()
+        return tuple(each.name for each in self.features if not each.type.startswith("jsonb"))
 
     @property
     def events_table(self) -> str | None:

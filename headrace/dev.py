@@ -16,12 +16,14 @@ import typer
 from core.clock import SystemClock
 from core.errors import UnavailableError
 from core.settings import Settings
+from headrace import feature_views
 from headrace.config import Loaded
 from headrace.demo.scenario import built_in_routes
 from headrace.platform import Platform, running_platform
+from iceberg.catalog import open_lake
 from iceberg.registry import open_registry
 from learning.train import register_all
-from pipelines import deployer, folder
+from pipelines import folder
 from pipelines.folder import Endpoint, Route
 
 DEVELOPMENT_TENANT = "default"
@@ -63,10 +65,11 @@ def prepare(platform: Platform) -> None:
     ]
     if {route.model for route in routes} - {version.name for version in registry.list()}:
         register_all(registry, clock=SystemClock())  # type: ignore[arg-type]  # learning asks for **properties
-    deployer.apply(
-        settings.database_url,
+    feature_views.apply(
+        settings,
         folder.find(folder.built_in_names()),
-        deployer.variables(settings),
+        open_lake(settings),
+        SystemClock(),
         endpoints=[
             Endpoint(tenant_id=tenant, endpoint=endpoint) for tenant, endpoint in {(r.tenant_id, r.endpoint) for r in routes}
         ],

@@ -70,6 +70,7 @@ class Pipeline:
     name: str
     files: tuple[tuple[str, str], ...]
     data: PipelineData
+    path: Path | None = None
 
 
 def load(folder: Path) -> Pipeline:
@@ -92,7 +93,7 @@ def load(folder: Path) -> Pipeline:
     if not paths:
         raise NotFoundError("there is no SQL file", where=str(folder), fix="Name the files NN_<step>.sql.")
     files = tuple((_shown(path), path.read_text(encoding="utf-8")) for path in paths)
-    return Pipeline(name, files, _load_data(folder / DATA_FILE))
+    return Pipeline(name, files, _load_data(folder / DATA_FILE), folder)
 
 
 def shared() -> Pipeline:

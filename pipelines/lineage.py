@@ -113,9 +113,17 @@ def _columns(found: Deployed, snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
         except (SqlglotError, ValueError, KeyError):
             continue
         leaves = {
-            f"{leaf.expression.name}.{leaf.name.rpartition('.')[2]}"
+            f"{_relation(leaf.expression)}.{leaf.name.rpartition('.')[2]}"
             for leaf in root.walk()
             if not leaf.downstream and isinstance(leaf.expression, exp.Table)
         }
         result[column.name] = tuple(sorted(leaves))
     return result
+
+
+def _relation(table: exp.Table) -> str:
+    """The relation behind a table expression; a window function such as `TUMBLE(events, ...)` reads its first argument."""
+    called = table.this
+    if isinstance(called, exp.Anonymous) and called.expressions:
+        return str(called.expressions[0].name)
+    return str(table.name)

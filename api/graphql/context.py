@@ -14,6 +14,7 @@ from api.http.problems import ForbiddenError, UnauthenticatedError
 from api.ingest.service import Ingestion
 from api.live.changes import Row
 from api.live.hub import Hub
+from api.reading.features import Features
 from api.reading.labels import read_labels
 from api.reading.lake import Lake
 from api.reading.predictions import Predictions
@@ -32,6 +33,7 @@ class Services:
     predictions: Predictions
     anomalies: Predictions
     quarantine: Quarantine
+    features: Features
     prediction_hub: Hub
     anomaly_hub: Hub
 

@@ -6,9 +6,11 @@ import asyncio
 from datetime import datetime
 
 import strawberry
+from strawberry.scalars import JSON
 
 from api.graphql.catalog import IdentityType, ModelVersionType, QuarantineConnection, RouteTable
 from api.graphql.context import type_info
+from api.graphql.features import FeatureRow, FeatureViewType
 from api.graphql.predictions import Prediction, PredictionConnection, PredictionFilterInput, to_filter
 from api.graphql.scalars import Cursor
 from api.reading.routes import read_routes
@@ -75,6 +77,18 @@ class Query:
     ) -> QuarantineConnection:
         info.context.must_be_admin()
         return QuarantineConnection.of(await info.context.services.quarantine.page(stream, first=first, after=after))
+
+    @strawberry.field(
+        description="Features of some entities: now from the stream database, or with `asOf` from the lakehouse what was known "
+        "then. A key names the entity's columns but for `tenant_id`, which is the caller's."
+    )
+    async def features(self, info: type_info, view: str, keys: list[JSON], as_of: datetime | None = None) -> list[FeatureRow]:
+        return FeatureRow.all_of(await info.context.services.features.read(info.context.identity, view, keys, as_of))
+
+    @strawberry.field(description="The registered feature views, which all tenants share.")
+    async def feature_views(self, info: type_info) -> list[FeatureViewType]:
+        _ = info.context.identity
+        return [FeatureViewType.of(found) for found in (await info.context.services.features.views()).values()]
 
     @strawberry.field(description="Who you are to this API.")
     def me(self, info: type_info) -> IdentityType:

@@ -29,6 +29,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from core.clock import Clock, SystemClock
 from core.errors import ConflictError, UnavailableError
 from core.settings import Settings
+from headrace import feature_views
 from headrace.config import Loaded
 from headrace.demo.board import Board
 from headrace.demo.check import Situation, check_everything
@@ -50,7 +51,7 @@ from headrace.ports import accepts_connections
 from headrace.topology import process_specs
 from iceberg.catalog import open_lake
 from iceberg.registry import Registry
-from pipelines import deployer, folder
+from pipelines import folder
 
 logger = logging.getLogger(__name__)
 
@@ -192,13 +193,15 @@ class _Demo:
             versions = self.scenario.train(registry, self.clock)
             self.view.say(f"models trained and registered: {', '.join(f'{n} {v}' for n, v in versions.items())}")
         with self._timed("apply"):
-            applied = deployer.apply(
-                settings.database_url,
+            features = feature_views.apply(
+                settings,
                 folder.find(self.scenario.pipelines),
-                deployer.variables(settings),
+                catalog,
+                self.clock,
                 endpoints=self.scenario.endpoints,
                 routes=self.scenario.routes,
             )
+            applied = features.objects
             self.view.say(
                 f"pipelines {', '.join(self.scenario.pipelines)} applied: {len(applied.created)} objects, {applied.routes} routes"
             )

@@ -33,6 +33,18 @@ def test_columns_come_from_what_is_directly_below() -> None:
     assert lineage("m", SNAPSHOT).columns == {"y": ("v.x",)}
 
 
+def test_a_window_function_reads_its_first_argument() -> None:
+    events = Deployed(1, "events", "SOURCE", "CREATE SOURCE events (at TIMESTAMP, x INT)")
+    sql = "CREATE MATERIALIZED VIEW w AS SELECT window_end, sum(x) AS total FROM TUMBLE(events, at, INTERVAL '10 seconds') GROUP BY window_end"
+    windows = Deployed(2, "w", "MATERIALIZED VIEW", sql)
+    snapshot = Snapshot(
+        {1: events, 2: windows},
+        {2: frozenset({1})},
+        {1: (Column("at", "timestamp"), Column("x", "integer")), 2: (Column("total", "bigint"),)},
+    )
+    assert lineage("w", snapshot).columns == {"total": ("events.x",)}
+
+
 def test_a_name_that_is_not_there_is_an_error_with_near_ones() -> None:
     with pytest.raises(NotFoundError, match="Did you mean `both`"):
         lineage("bot", SNAPSHOT)
