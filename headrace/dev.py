@@ -19,6 +19,7 @@ from core.settings import Settings
 from headrace import feature_views
 from headrace.config import Loaded
 from headrace.demo.scenario import built_in_routes
+from headrace.mirroring import Mirror
 from headrace.platform import Platform, running_platform
 from iceberg.catalog import open_lake
 from iceberg.registry import open_registry
@@ -28,6 +29,9 @@ from pipelines.folder import Endpoint, Route
 
 DEVELOPMENT_TENANT = "default"
 CHECK_SECONDS = 0.5
+MIRROR_SECONDS = (
+    5.0  # people look at drift events, trainings and models; a look without a new snapshot reads one small file each
+)
 HEALTH_SECONDS = 60.0  # the API looks for a lost change feed again after at most some seconds
 
 
@@ -48,6 +52,9 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, with_pipelines: bool, as_
             prepare(platform)
             await_health(platform)
         _announce(platform, as_json=as_json)
+        if with_pipelines:
+            mirror = Mirror(platform.settings)
+            threading.Thread(target=mirror.keep_looking, args=(stop, MIRROR_SECONDS), name="mirror", daemon=True).start()
         while not stop.wait(CHECK_SECONDS):
             platform.supervisor.check()
 

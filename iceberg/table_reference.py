@@ -13,6 +13,9 @@ Made from [`iceberg/tables.py`](../../iceberg/tables.py) by `python -m iceberg.t
 stream sinks write may be NULL, because a stream database's columns may; those that only headrace writes are required where marked.
 Tables of pipelines (`lake.features_<name>`) have their view's columns and `sink_epoch`.
 
+By SQL in the stream database: `predictions` (over all pipelines), and `drift_events`, `training_jobs`, `model_registry` of pipeline
+[`operations`](../../pipelines/operations/10_lake_tables.sql), which `headrace dev` or `headrace tables mirror` keeps equal to the lake.
+
 Every table: {properties}. Facts are partitioned by day and by {buckets} buckets of the tenant, and sorted by tenant and time.
 """
 

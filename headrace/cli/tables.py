@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, help="Look after the lake's tables: check, shrink, hold, copy.")
-for _command in (tables_mend.check, tables_mend.register, tables_mend.adopt, tables_mend.replicate):
+for _command in (tables_mend.check, tables_mend.register, tables_mend.adopt, tables_mend.replicate, tables_mend.mirror):
     app.command()(_command)
 
 Tables = Annotated[list[str] | None, typer.Argument(help="E.g. `lake.predictions`; default: all.", metavar="[TABLE]...")]

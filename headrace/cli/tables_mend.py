@@ -118,6 +118,35 @@ def replicate(
         typer.echo(f"artifacts: {done.artifacts}; catalog: {done.catalog_uri or 'none, run `headrace tables adopt` there'}")
 
 
+def mirror(
+    context: typer.Context,
+    every: Annotated[
+        float | None, typer.Option("--every", min=0.1, help="Look again and again, so many seconds apart.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring drift events, trainings and model versions from the lake into the stream database, for the views of those names.
+
+    `headrace dev` does so by itself. Needs pipeline `operations`.
+
+    Example: headrace tables mirror --every 10
+    """
+    import signal
+    import threading
+
+    from headrace.mirroring import Mirror
+
+    mirrored = Mirror(load_lake_settings(context, data_dir))
+    done = mirrored.look()
+    rows = [{"table": table, "written": written, "deleted": deleted} for table, (written, deleted) in done.items()]
+    print_rows(rows, as_json=as_json)
+    if every is not None:
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+        mirrored.keep_looking(stop, every)
+
+
 def _print(report: Report, *, as_json: bool) -> None:
     counts = {
         "problems": report.problems,
