@@ -1,0 +1,95 @@
+"""Asks the stream database what breaks the rules of a view: counts by rule, and rows as examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from core.errors import InvalidInputError, NotFoundError
+from features.declaration import FeatureView
+from features.validation import COLUMNS, violations_query, violations_view
+
+type_row = dict[str, Any]
+"""A violation: the entity, then the columns of `features.validation`."""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """One rule that is broken.
+
+    Attributes:
+        examples: some of the violations, the latest first.
+    """
+
+    feature: str | None
+    rule: str
+    told: str
+    severity: str
+    on_failure: str
+    violations: int
+    examples: Sequence[type_row] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What came of looking at a view.
+
+    Attributes:
+        rows: how many rows the view had.
+        deployed: whether the violations were read from a view that keeps them, or asked for now.
+    """
+
+    view: str
+    rows: int
+    deployed: bool
+    broken: Sequence[RuleResult]
+
+    @property
+    def ok(self) -> bool:
+        return not any(result.severity == "error" for result in self.broken)
+
+
+def validate(connection: psycopg.Connection[Any], view: FeatureView, *, examples: int = 3) -> Validation:
+    """Look at all rows of a view as they are now.
+
+    Raises:
+        InvalidInputError: the view has no rules, or the database refuses one of them (a predicate, as a rule).
+        NotFoundError: the database has no such view.
+    """
+    query = violations_query(view)
+    if not _is_there(connection, view.relation):
+        raise NotFoundError(f"the stream database has no `{view.relation}`", fix="Apply its pipeline.")
+    deployed = _is_there(connection, violations_view(view))
+    found = f"SELECT * FROM {violations_view(view)}" if deployed else query
+    ((rows,),) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(view.relation))).fetchall()
+    by = "feature, rule, told, severity, on_failure"
+    try:
+        counted = connection.execute(
+            f"SELECT {by}, count(*) FROM ({found}) AS v GROUP BY {by} ORDER BY severity, feature, rule, told".encode()
+        ).fetchall()
+        names = (*view.entity, *COLUMNS)
+        results = []
+        for feature, rule, told, severity, on_failure, count in counted:
+            shown = connection.execute(
+                f"SELECT {', '.join(names)} FROM ({found}) AS v WHERE told = %s AND rule = %s AND feature IS NOT DISTINCT FROM %s"
+                f" ORDER BY feature_time DESC LIMIT {int(examples)}".encode(),
+                (told, rule, feature),
+            ).fetchall()
+            rows_shown = tuple(dict(zip(names, row, strict=True)) for row in shown)
+            results.append(RuleResult(feature, rule, told, severity, on_failure, count, rows_shown))
+    except psycopg.DatabaseError as error:
+        raise InvalidInputError(
+            f"the stream database refuses the rules of `{view.name}`: {str(error).strip()}",
+            where="features.yaml",
+            fix="Look at `predicate`, and whether the declared types are the view's.",
+        ) from error
+    return Validation(view.name, int(rows), deployed, results)
+
+
+def _is_there(connection: psycopg.Connection[Any], relation: str) -> bool:
+    found = connection.execute("SELECT 1 FROM rw_catalog.rw_relations WHERE name = %s", (relation,)).fetchone()
+    return found is not None
