@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ from psycopg import sql
 
 from core.errors import InvalidInputError, NotFoundError
 from features.declaration import FeatureView
-from features.validation import COLUMNS, violations_query, violations_view
+from features.validation import COLUMNS, verdicts_view, violations_query, violations_view
 
 type_row = dict[str, Any]
 """A violation: the entity, then the columns of `features.validation`."""
@@ -88,6 +89,36 @@ def validate(connection: psycopg.Connection[Any], view: FeatureView, *, examples
             fix="Look at `predicate`, and whether the declared types are the view's.",
         ) from error
     return Validation(view.name, int(rows), deployed, results)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with one row of a view, now.
+
+    Attributes:
+        rules: each with its feature, e.g. `range temperature`.
+        refused: whether the row is not among the valid ones.
+    """
+
+    rules: Sequence[str]
+    refused: bool
+
+
+def verdict_of(
+    connection: psycopg.Connection[Any], view: FeatureView, entity: Sequence[object], feature_time: datetime
+) -> Verdict | None:
+    """The verdict on the row that an entity had at a time, for whoever traces a prediction back to it.
+
+    Returns:
+        None where nothing is wrong with it, or the view's rules are not deployed.
+    """
+    if not _is_there(connection, verdicts_view(view)):
+        return None
+    where = " AND ".join(f"{key} = %s" for key in (*view.entity, "feature_time"))
+    found = connection.execute(
+        f"SELECT rules, refused FROM {verdicts_view(view)} WHERE {where}".encode(), (*entity, feature_time)
+    ).fetchone()
+    return None if found is None else Verdict(tuple(found[0]), bool(found[1]))
 
 
 def _is_there(connection: psycopg.Connection[Any], relation: str) -> bool:

@@ -18,7 +18,7 @@ from core.fakes.clock import ManualClock
 from features.declaration import FeatureView
 from features.reading import read_text
 from features.validation import validation_sql, violations_query
-from features.violations import validate
+from features.violations import Verdict, validate, verdict_of
 from headrace.sqltest.bench import Bench, embedded
 from pipelines import folder
 from tests.unit.engine.runtime.inprocess import running
@@ -128,6 +128,9 @@ def test_what_becomes_of_a_row_is_what_was_declared(bench: Bench) -> None:
     assert run(b"SELECT id, rules FROM quarantined_x").fetchall() == [("quarantined", ["range n"])]
     broken = {name for (name,) in run(b"SELECT id FROM feature_violations_x").fetchall()}
     assert broken == rows.keys() - {"good"}
+    assert verdict_of(bench.connection, checked, ["quarantined"], NOW) == Verdict(("range n",), refused=True)
+    assert verdict_of(bench.connection, checked, ["flagged"], NOW) == Verdict(("one_of s",), refused=False)
+    assert verdict_of(bench.connection, checked, ["good"], NOW) is None
     told = validate(bench.connection, checked, examples=1)
     assert (told.rows, told.deployed, told.ok) == (6, True, False)
     assert {(r.feature, r.violations, r.examples[0]["id"]) for r in told.broken} == {
