@@ -32,6 +32,7 @@ from pyiceberg.table import Table
 
 from iceberg.catalog import open_catalog
 from iceberg.compaction import compact
+from iceberg.compaction_plan import EVERYTHING
 from iceberg.merge import upsert
 from iceberg.rows import conform
 from iceberg.sink import ExactlyOnceTable
@@ -120,12 +121,13 @@ def merges(catalog: Catalog, count: int, keys: int, repeats: int) -> dict[str, o
     own = found["headrace merge"]["median_seconds"]
     assert isinstance(own, float)
     factors = {name: round(each["median_seconds"] / own, 1) for name, each in found.items()}  # type: ignore[operator]
-    compacted = timed(lambda: compact(catalog, "lake.headrace_merge"))
+    # What copy-on-write would have added to a merge: the keys are in every file.
+    compacted = timed(lambda: compact(catalog, "lake.headrace_merge", policy=EVERYTHING))
     table = catalog.load_table("lake.headrace_merge")
     return {
         "rows": count, "columns": base.num_columns, "keys": keys, "equal": True, "contestants": found, "times_slower_than_ours": factors,
-        "our_compaction_afterwards_seconds": round(compacted, 3),
-        "our_scan_after_compaction_seconds": round(min(timed(lambda: table.scan().to_arrow()) for _ in range(3)), 3),
+        "rewriting_all_touched_files_seconds": round(compacted, 3),
+        "our_scan_after_that_seconds": round(min(timed(lambda: table.scan().to_arrow()) for _ in range(3)), 3),
     }  # fmt: skip
 
 

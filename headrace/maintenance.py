@@ -28,7 +28,7 @@ from core.settings import MaintenanceSettings, Settings
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "maintenance.json"
-_COUNTED = ("files_saved", "bytes_saved", "dead_rows", "snapshots", "files", "size_bytes", "given_up")
+_COUNTED = ("files_saved", "bytes_saved", "dead_rows", "snapshots", "rows_beyond_retention", "files", "size_bytes", "given_up")
 
 
 def run(settings: Settings, host: str, port: int) -> None:

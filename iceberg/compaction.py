@@ -5,7 +5,8 @@
         rewrite them (`iceberg.rewriting`), while others write
         commit on the head as it is then:   old files out, new files in, operation `replace`
             rows of old files have died meanwhile  -->  dead in the new files, too, in the same commit
-            an old file is gone                    -->  its group is given up, the others stay
+            an old file is gone with its last row  -->  as above, all of its rows are dead
+            an old file is gone otherwise          -->  its group is given up, the others stay
             other files have come in               -->  no matter
 
 So no writer waits for a compaction or fails by it, and what a conflict costs is one more manifest, whatever was rewritten: it
@@ -29,8 +30,9 @@ from core.errors import InvalidInputError
 from iceberg.appends import WrittenRows, remove_files
 from iceberg.commits import PATIENCE, commit_on_head, type_failpoint
 from iceberg.compaction_plan import CompactionPolicy, Group, plan_groups
-from iceberg.live_files import ManifestReader
+from iceberg.live_files import LiveFile, ManifestReader
 from iceberg.loading import must_load
+from iceberg.merge import MERGED_PROPERTY
 from iceberg.positions import DeadRows, is_of_one_file, type_positions, write_positions
 from iceberg.rewriting import Rewritten, rewrite
 from iceberg.staging import Change
@@ -138,10 +140,12 @@ class _Batch:
         self._rewritten: list[Rewritten] = []
         self._delete_files: list[DataFile] = []
         self._outcome = Compacted()
+        self._base: int | None = None
         self._attempts = 0
         self._given_up = 0
 
     def commit(self, patience: timedelta, clock: Clock | None) -> Compacted:
+        self._base = self._table.metadata.current_snapshot_id
         files = self._manifests.read(self._table)
         self._dead.read_ahead(
             [delete for group in self._groups for file in group.files for delete in file.deletes], self._table.io
@@ -158,9 +162,10 @@ class _Batch:
         self._delete_files = []
         kept: list[Rewritten] = []
         dead: dict[str, tuple[DataFile, type_positions]] = {}
-        removed = []
+        removed: list[LiveFile] = []
+        gone_is_dead = _only_merges_removed_files(table, self._base)
         for each in self._rewritten:
-            died = each.died_meanwhile(files, self._dead, table.io)
+            died = each.died_meanwhile(files, self._dead, table.io, gone_is_dead=gone_is_dead)
             if died is None or each.group.spec_id != table.metadata.default_spec_id:
                 each.remove(table.io)
                 self._given_up += 1
@@ -168,8 +173,7 @@ class _Batch:
             kept.append(each)
             by_path = {file.file_path: file for file in each.files}
             dead.update({path: (by_path[path], rows) for path, rows in died.items()})
-            for candidate in each.group.files:
-                live = files.data[candidate.live.path]
+            for live in filter(None, (files.data.get(candidate.live.path) for candidate in each.group.files)):
                 removed += [live, *(delete for delete in files.deletes_of(live) if is_of_one_file(delete.file))]
         self._rewritten = kept
         if not kept:
@@ -194,6 +198,21 @@ class _Batch:
             operation=Operation.REPLACE,
             summary={"headrace.compacted-files": str(len(removed))},
         )
+
+
+def _only_merges_removed_files(table: Table, base: int | None) -> bool:
+    """Whether every data file that has left the table since a snapshot did so because a merge killed its last row.
+
+    A file that an erasure or another compaction took away must not live on in what was made of it.
+    """
+    snapshot = table.metadata.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != base:
+        summary = snapshot.summary
+        if summary is None or (summary["deleted-data-files"] and summary[MERGED_PROPERTY] is None):
+            return False
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
+    return snapshot is not None
 
 
 def _batches(groups: Sequence[Group], bytes_per_commit: int) -> Iterator[list[Group]]:

@@ -1,4 +1,4 @@
-"""One pass of maintenance over the lake: compact, expire, remove orphans; each table for itself.
+"""One pass of maintenance over the lake: compact, expire (and drop the days that a table does not keep), remove orphans; each table for itself.
 
 What goes wrong with one table is told and counted, and the others are done all the same. Everything is as safe beside writers as
 its parts are: compaction never makes a writer fail, expiry and orphan removal keep what a reader or a commit in flight may need.
@@ -22,6 +22,7 @@ from iceberg.expiry import expire_snapshots
 from iceberg.holds import HeldError
 from iceberg.loading import must_load, table_names
 from iceberg.orphans import remove_orphaned_artifacts, remove_orphans
+from iceberg.retention import apply_retention
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Maintenance:
         return {**asdict(done), "files_saved": done.files_saved, "bytes_saved": done.bytes_saved}
 
     def _expire(self, name: str) -> Mapping[str, int]:
+        dropped = apply_retention(self._catalog, name, clock=self._clock)
         done = expire_snapshots(
             self._catalog,
             name,
@@ -94,7 +96,12 @@ class Maintenance:
             grace=timedelta(minutes=self._settings.grace_minutes),
             clock=self._clock,
         )
-        return {"snapshots": len(done.snapshots), "files": len(done.files), "size_bytes": done.size_bytes}
+        return {
+            "snapshots": len(done.snapshots),
+            "files": len(done.files),
+            "size_bytes": done.size_bytes,
+            "rows_beyond_retention": sum(dropped.dropped.values()),
+        }
 
     def _limit(self, name: str) -> datetime:
         """How far back time travel reaches: by age, or less where that would be more snapshots than are allowed."""

@@ -51,16 +51,27 @@ class Rewritten:
     def written(self) -> WrittenRows:
         return WrittenRows(self.files, self.schema_id, self.group.spec_id)
 
-    def died_meanwhile(self, files: LiveFiles, dead: DeadRows, io: FileIO) -> dict[str, type_positions] | None:
-        """The rows of the new files that are dead in the old ones by now; None where an old file is gone altogether."""
+    def died_meanwhile(
+        self, files: LiveFiles, dead: DeadRows, io: FileIO, *, gone_is_dead: bool
+    ) -> dict[str, type_positions] | None:
+        """The rows of the new files that are dead in the old ones by now, by new file.
+
+        Args:
+            gone_is_dead: an old file that has left the table did so because its last row died, and for no other reason.
+
+        Returns:
+            None where an old file has left for another reason, or half of the rows are dead: the new files are of no use.
+        """
         found = []
         for path, row_of in self.row_of.items():
             live = files.data.get(path)
-            if live is None:
+            if live is None and not gone_is_dead:
                 return None
-            rows = row_of[dead.of(live, files, io)]
+            rows = row_of if live is None else row_of[dead.of(live, files, io)]
             found.append(rows[rows >= 0])
         rows = np.sort(np.concatenate(found))
+        if len(rows) > self.starts[-1] / 2:
+            return None
         places = np.searchsorted(self.starts, rows, side="right") - 1
         return {
             self.files[place].file_path: rows[places == place] - self.starts[place] for place in np.unique(places) if len(rows)

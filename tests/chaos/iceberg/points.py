@@ -46,7 +46,8 @@ def kill_at(point: str, turn: int) -> None:
     if point.endswith("swapped"):
         _around_the_swap(point.startswith("before"), reached)
         return
-    file, state = next((name, point.removeprefix(name).strip()) for name in FILES if point.startswith(f"{name} "))
+    file = max((name for name in FILES if point.startswith(f"{name} ")), key=len)
+    state = point.removeprefix(file).strip()
     pattern = re.compile(FILES[file])
     writer = iceberg.durable_io._SyncedWriter
     real_write, real_close = writer.write, writer.close
