@@ -86,15 +86,21 @@ def write_without(
     snapshot_id: int,
     spec_id: int,
     content: ManifestContent,
+    *,
+    forgets: bool = False,
 ) -> ManifestFile:
-    """Write one manifest with the live files of several of one kind, those of the paths in `removed` marked as deleted."""
+    """Write one manifest with the live files of several of one kind, those of the paths in `removed` marked as deleted.
+
+    Args:
+        forgets: they are left out instead.
+    """
     with _writer(metadata, io, path, snapshot_id, spec_id, content) as writer:
         for manifest in manifests:
             for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
-                if entry.data_file.file_path in removed:
-                    writer.delete(entry)
-                else:
+                if entry.data_file.file_path not in removed:
                     writer.existing(entry)
+                elif not forgets:
+                    writer.delete(entry)
     return writer.to_manifest_file()
 
 

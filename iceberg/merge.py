@@ -39,9 +39,6 @@ from iceberg.positions import DeadRows, is_of_one_file, type_positions, write_po
 from iceberg.rows import conform
 from iceberg.staging import Change
 
-MERGED_PROPERTY = "headrace.replaced-records"
-"""In the summary of every snapshot that a merge made: how many rows went because others came in."""
-
 type_marker = Callable[[Table], Mapping[str, str] | None]
 
 
@@ -197,7 +194,7 @@ class MergeWork:
             properties,
             {
                 **self._summary,
-                MERGED_PROPERTY: str(self._counts.replaced),
+                "headrace.replaced-records": str(self._counts.replaced),
                 "headrace.deleted-records": str(self._counts.deleted),
             },
             deletes=deletes,

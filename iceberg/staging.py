@@ -53,6 +53,8 @@ class Change:
         deletes: position delete files that come in.
         removed: data and delete files of the head that go out.
         operation: what the snapshot says of itself; `REPLACE` promises that no row has changed.
+        forgets: removed files are not named as deleted; their entries, which carry bounds of values, are left out.
+        renewed: manifests that are written anew with their live files alone, though none of these is removed.
     """
 
     written: WrittenRows = NOTHING
@@ -61,6 +63,8 @@ class Change:
     deletes: Sequence[DataFile] = ()
     removed: Sequence[LiveFile] = ()
     operation: Operation = Operation.APPEND
+    forgets: bool = False
+    renewed: Sequence[ManifestFile] = ()
 
 
 @dataclass(frozen=True)
@@ -149,10 +153,22 @@ def _manifests(table: Table, parent: Snapshot | None, change: Change, snapshot_i
     metadata, io = table.metadata, table.io
     kept = list(_live_manifests(parent, io))
     rewritten = []
-    for spec_id, content, touched, gone in _touched(change.removed):
+    for spec_id, content, touched, gone in _touched(change.removed, change.renewed):
         kept = [manifest for manifest in kept if manifest.manifest_path not in touched]
+        if change.forgets and not _leaves_any(touched.values(), gone, io):
+            continue  # a manifest must not be empty
         rewritten.append(
-            write_without(metadata, io, paths.manifest(), list(touched.values()), gone, snapshot_id, spec_id, content)
+            write_without(
+                metadata,
+                io,
+                paths.manifest(),
+                list(touched.values()),
+                gone,
+                snapshot_id,
+                spec_id,
+                content,
+                forgets=change.forgets,
+            )
         )
     if due := full_tier(kept):
         merged = write_merged(metadata, io, paths.manifest(), due, snapshot_id)
@@ -171,15 +187,24 @@ def _manifests(table: Table, parent: Snapshot | None, change: Change, snapshot_i
 
 
 def _touched(
-    removed: Iterable[LiveFile],
+    removed: Iterable[LiveFile], renewed: Iterable[ManifestFile]
 ) -> Iterator[tuple[int, ManifestContent, dict[str, ManifestFile], frozenset[str]]]:
-    """The manifests that name removed files, by partitioning and content."""
-    groups: dict[tuple[int, ManifestContent], list[LiveFile]] = defaultdict(list)
+    """The manifests that name removed files or are to be renewed, by partitioning and content."""
+    manifests: dict[tuple[int, ManifestContent], dict[str, ManifestFile]] = defaultdict(dict)
+    gone: dict[tuple[int, ManifestContent], set[str]] = defaultdict(set)
     for live in removed:
-        groups[live.manifest.partition_spec_id, live.manifest.content].append(live)
-    for (spec_id, content), files in groups.items():
-        manifests = {live.manifest.manifest_path: live.manifest for live in files}
-        yield spec_id, content, manifests, frozenset(live.path for live in files)
+        key = (live.manifest.partition_spec_id, live.manifest.content)
+        manifests[key][live.manifest.manifest_path] = live.manifest
+        gone[key].add(live.path)
+    for manifest in renewed:
+        manifests[manifest.partition_spec_id, manifest.content][manifest.manifest_path] = manifest
+    for (spec_id, content), touched in manifests.items():
+        yield spec_id, content, touched, frozenset(gone[spec_id, content])
+
+
+def _leaves_any(manifests: Iterable[ManifestFile], gone: frozenset[str], io: FileIO) -> bool:
+    entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(io, discard_deleted=True))
+    return any(entry.data_file.file_path not in gone for entry in entries)
 
 
 def _live_manifests(parent: Snapshot | None, io: FileIO) -> Iterable[ManifestFile]:
