@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import LiteralString
 
 import psycopg
@@ -26,6 +27,15 @@ CREATE: LiteralString = """CREATE TABLE IF NOT EXISTS deployed_objects (
     PRIMARY KEY (name, kind)
 )"""
 TABLE = "deployed_objects"
+HISTORY = "deployed_history"
+CREATE_HISTORY: LiteralString = """CREATE TABLE IF NOT EXISTS deployed_history (
+    name VARCHAR,
+    kind VARCHAR,
+    fingerprint VARCHAR,
+    sql VARCHAR,
+    applied_at TIMESTAMP WITH TIME ZONE AS proctime()
+)"""
+"""Every text that an object ever had, and from when: which SQL made a row of then."""
 _LATER: tuple[tuple[LiteralString, LiteralString], ...] = (
     ("sql", "ALTER TABLE deployed_objects ADD COLUMN sql VARCHAR"),
     ("built_rows", "ALTER TABLE deployed_objects ADD COLUMN built_rows BIGINT"),
@@ -60,6 +70,7 @@ class Entry:
 def prepare(connection: psycopg.Connection) -> None:
     """Create the table if it is not there, and add columns that it does not have."""
     connection.execute(CREATE)
+    connection.execute(CREATE_HISTORY)
     have = {row[0] for row in connection.execute("SHOW COLUMNS FROM deployed_objects").fetchall()}
     for name, statement in _LATER:
         if name not in have:
@@ -77,12 +88,22 @@ def read(connection: psycopg.Connection) -> dict[tuple[str, str], Entry]:
 
 def write(connection: psycopg.Connection, entries: Iterable[Entry]) -> None:
     """Insert or overwrite, and return when it is visible."""
+    written = list(entries)
     rows = [
-        (e.name, e.kind, e.pipeline, e.place, e.fingerprint, e.state, e.sql, e.built_rows, e.built_seconds) for e in entries
+        (e.name, e.kind, e.pipeline, e.place, e.fingerprint, e.state, e.sql, e.built_rows, e.built_seconds) for e in written
     ]
     if rows:
         insert_rows(connection, TABLE, rows, (*_FIELDS, *(name for name, _ in _LATER)))
         connection.execute("FLUSH")
+        _remember(connection, [entry for entry in written if entry.state == "applied" and entry.sql])
+
+
+def history(connection: psycopg.Connection, name: str) -> list[tuple[str, str, str, datetime]]:
+    """The texts that an object had, oldest first: kind, fingerprint, SQL, and when it was applied."""
+    found = connection.execute(
+        "SELECT kind, fingerprint, sql, applied_at FROM deployed_history WHERE name = %s ORDER BY applied_at", (name,)
+    ).fetchall()
+    return [(kind, fingerprint, sql, applied_at) for kind, fingerprint, sql, applied_at in found]
 
 
 def forget(connection: psycopg.Connection, name: str, kind: str) -> None:
@@ -101,3 +122,15 @@ def insert_rows(
     into = psycopg.sql.SQL("{} ({})").format(psycopg.sql.Identifier(table), names) if columns else psycopg.sql.Identifier(table)
     query = psycopg.sql.SQL("INSERT INTO {} VALUES {}").format(into, marks)
     connection.execute(query, [value for row in rows for value in row])
+
+
+def _remember(connection: psycopg.Connection, entries: Sequence[Entry]) -> None:
+    """Add texts to the history that are not the newest of their object there."""
+    if not entries:
+        return
+    told = connection.execute("SELECT name, kind, fingerprint FROM deployed_history ORDER BY applied_at").fetchall()
+    newest = {(name, kind): fingerprint for name, kind, fingerprint in told}
+    rows = [(e.name, e.kind, e.fingerprint, e.sql) for e in entries if newest.get((e.name, e.kind)) != e.fingerprint]
+    if rows:
+        insert_rows(connection, HISTORY, rows, ("name", "kind", "fingerprint", "sql"))
+        connection.execute("FLUSH")
