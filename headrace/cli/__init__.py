@@ -14,7 +14,24 @@ from typing import Annotated
 import typer
 
 from core.errors import ConfigError, ConflictError, HeadraceError, InvalidInputError, NotFoundError, UnavailableError
-from headrace.cli import bench, config, demo, dev, doctor, features, pipeline, routes, schema, serve, sql, tables, train, udfs
+from headrace.cli import (
+    bench,
+    config,
+    demo,
+    dev,
+    doctor,
+    erase,
+    features,
+    lineage,
+    pipeline,
+    routes,
+    schema,
+    serve,
+    sql,
+    tables,
+    train,
+    udfs,
+)
 from headrace.cli.context import Root
 from headrace.cli.output import print_error
 from headrace.logs import LogFormat, set_up
@@ -37,8 +54,10 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)
 app.command("dev")(dev.dev)
+app.command("erase")(erase.erase)
 app.command("engine")(serve.engine_alone)
 app.command("doctor")(doctor.doctor)
+app.command("lineage")(lineage.lineage)
 app.command("schema")(schema.schema)
 
 _EXIT_CODES: tuple[tuple[type[HeadraceError], int], ...] = (

@@ -1,0 +1,1 @@
+"""What a prediction came from, and what came from an event, a model, a training snapshot or a subject."""
