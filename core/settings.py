@@ -100,6 +100,23 @@ class S3Settings(_Frozen):
     path_style: bool = Field(True, description="Buckets are paths of the endpoint (MinIO and most others), not host names.")
 
 
+class MaintenanceSettings(_Frozen):
+    """How the lake is looked after by itself; an interval of 0 switches a task off."""
+
+    enabled: bool = Field(True, description="Whether `headrace dev` runs the maintenance process.")
+    compact_seconds: float = Field(300.0, ge=0, description="Small files and dead rows are compacted so often.")
+    expire_seconds: float = Field(1800.0, ge=0, description="Old snapshots are forgotten so often.")
+    orphans_seconds: float = Field(21_600.0, ge=0, description="Files that nobody needs are removed so often.")
+    retain_hours: float = Field(168.0, gt=0, description="Time travel reaches so far back ...")
+    max_snapshots: int = Field(
+        5_000, ge=1, description="... or so many commits, whichever is less: each costs every later commit some 9 microseconds."
+    )
+    keep_last: int = Field(100, ge=1, description="So many of the newest snapshots are kept at any age.")
+    grace_minutes: float = Field(15.0, ge=0, description="Who reads a snapshot has at least so long, whatever the above say.")
+    orphan_age_hours: float = Field(24.0, gt=0, description="A younger file may belong to a commit in flight.")
+    commits_per_pass: int = Field(4, ge=1, description="A table's compaction leaves the rest to the next pass after so many.")
+
+
 class Settings(_Frozen):
     """Everything that can be set. Each field is `HEADRACE_<NAME>` in the environment, nested ones with `__`."""
 
@@ -117,6 +134,9 @@ class Settings(_Frozen):
     )
     v2_grpc_port: int | None = Field(
         8001, ge=0, le=65535, description="gRPC of the V2 inference protocol; 8081 when 8001 is one of `api_extra_ports`."
+    )
+    maintenance_port: int = Field(
+        0, ge=0, le=65535, description="State and metrics of the maintenance process; 0 takes a free one."
     )
     catalog_type: Literal["jdbc", "rest"] = "jdbc"
     catalog_uri: str | None = Field(None, description="Default: a SQLite file in the data folder (`jdbc:sqlite:PATH`).")
@@ -139,6 +159,7 @@ class Settings(_Frozen):
     engine: EngineSettings = EngineSettings()
     broker: BrokerSettings = BrokerSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
 
     @property
     def resolved_v2_grpc_port(self) -> int | None:

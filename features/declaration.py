@@ -71,21 +71,37 @@ Duration = Annotated[
 
 @dataclass(frozen=True, config=_STRICT)
 class Rule:
-    """What every value of a feature must meet. A NULL meets every rule but `not_null`.
+    """What every value of a feature, or every row of a view, must meet. A NULL meets every rule but `not_null`.
+
+    Of a feature: `not_null`; `range` with `min`, `max` or both, inclusive; `one_of` with `values`; `matches` with `pattern`, a
+    regular expression for the whole text; `max_null_rate` with `rate`, over all rows; `monotone`: from one row of an entity to
+    the next it does not fall.
+
+    Of a view: `sql` with `predicate`, over its columns; `unique`: no two rows have the same `columns`, by default entity and
+    timestamp; `max_lag` with `lag`: the newest row of an entity is not further behind `against`, the newest row of all (`clock`)
+    or the time of day (`now`); `monotone` with `order`: the timestamp does not fall in the order of that column.
 
     Attributes:
-        rule: `not_null`; `range` with `min`, `max` or both, inclusive; `one_of` with `values`; `matches` with `pattern`, a
-            regular expression for the whole text; `max_null_rate` with `rate`, over a set of rows.
-        on_failure: `warn` only counts, `null` takes the value away, `reject` takes the row away.
+        severity: `error` makes `headrace features validate` fail, `warning` is told.
+        on_failure: what becomes of it in `valid_<view>`: `warn` only records it, `flag` names the rule beside the row, `null` takes
+            the value away, `quarantine` moves the row to `quarantined_<view>`, `reject` drops it.
     """
 
-    rule: Literal["not_null", "range", "one_of", "matches", "max_null_rate"]
+    rule: Literal[
+        "not_null", "range", "one_of", "matches", "max_null_rate", "monotone", "sql", "unique", "max_lag"
+    ]  # fmt: skip
     min: float | None = None
     max: float | None = None
     values: tuple[str | int | float | bool, ...] = ()
     pattern: str | None = None
     rate: float | None = None
-    on_failure: Literal["warn", "null", "reject"] = "warn"
+    on_failure: Literal["warn", "flag", "null", "quarantine", "reject"] = "warn"
+    severity: Literal["warning", "error"] = "error"
+    predicate: str | None = None
+    columns: tuple[Name, ...] = ()
+    lag: Duration | None = None
+    against: Literal["clock", "now"] | None = None
+    order: Name | None = None
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Rule:
@@ -97,16 +113,20 @@ class Rule:
                 ("values", bool(self.values)),
                 ("pattern", self.pattern is not None),
                 ("rate", self.rate is not None),
+                ("predicate", self.predicate is not None),
+                ("columns", bool(self.columns)),
+                ("lag", self.lag is not None),
+                ("against", self.against is not None),
+                ("order", self.order is not None),
             )
             if is_there
         }
-        allowed = {
-            "not_null": set(), "range": {"min", "max"}, "one_of": {"values"}, "matches": {"pattern"}, "max_null_rate": {"rate"},
-        }[self.rule]  # fmt: skip
-        if given - allowed:
-            raise ValueError(f"rule `{self.rule}` has no `{min(given - allowed)}`")
-        if allowed and not given:
-            raise ValueError(f"rule `{self.rule}` needs {' or '.join(f'`{each}`' for each in sorted(allowed))}")
+        needed, optional = _ARGUMENTS[self.rule]
+        unknown = given - needed - optional
+        if unknown:
+            raise ValueError(f"rule `{self.rule}` has no `{min(unknown)}`")
+        if needed and not given & needed:
+            raise ValueError(f"rule `{self.rule}` needs {' or '.join(f'`{each}`' for each in sorted(needed))}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` {self.min:g} is greater than `max` {self.max:g}")
         if self.rate is not None and not 0 <= self.rate <= 1:
@@ -116,7 +136,27 @@ class Rule:
                 re.compile(self.pattern)
             except re.error as error:
                 raise ValueError(f"`pattern` is no regular expression: {error}") from error
+        if self.on_failure == "null" and self.rule not in ("range", "one_of", "matches"):
+            raise ValueError(f"`on_failure: null` is for the value of a feature, not for `{self.rule}`")
+        if self.on_failure != "warn" and self.rule == "max_null_rate":
+            raise ValueError("`max_null_rate` is about no single row; `on_failure` can be `warn` only")
         return self
+
+
+_ARGUMENTS: dict[str, tuple[set[str], set[str]]] = {
+    "not_null": (set(), set()),
+    "range": ({"min", "max"}, set()),
+    "one_of": ({"values"}, set()),
+    "matches": ({"pattern"}, set()),
+    "max_null_rate": ({"rate"}, set()),
+    "monotone": (set(), {"order"}),
+    "sql": ({"predicate"}, set()),
+    "unique": (set(), {"columns"}),
+    "max_lag": ({"lag"}, {"against"}),
+}
+"""Of each rule: what it needs one of, and what it may have besides."""
+OF_VIEWS = ("sql", "unique", "max_lag", "monotone")
+OF_FEATURES = ("not_null", "range", "one_of", "matches", "max_null_rate", "monotone")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -138,6 +178,13 @@ class Feature:
     tags: dict[str, str] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _rules_are_of_features(self) -> Feature:
+        wrong = [rule.rule for rule in self.rules if rule.rule not in OF_FEATURES or rule.order is not None]
+        if wrong:
+            raise ValueError(f"rule `{wrong[0]}` is about rows; write it under `rules` of the view")
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -183,6 +230,7 @@ class FeatureView:
         offline: without it the view cannot be verified.
         valid_until: a column with the time at which a row's values stop to hold, NULL while they do; for sources that keep
             validity intervals (SCD2). By default they hold until the entity's next row.
+        rules: what its rows must meet; see `Rule`.
     """
 
     name: Name
@@ -198,6 +246,7 @@ class FeatureView:
     depends_on: tuple[Name, ...] = ()
     offline: Offline | None = None
     valid_until: Name | None = None
+    rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> FeatureView:
@@ -214,6 +263,11 @@ class FeatureView:
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise ValueError(f"column `{twice[0]}` is named twice")
+        for rule in self.rules:
+            if rule.rule not in OF_VIEWS:
+                raise ValueError(f"rule `{rule.rule}` is about a feature; write it under `rules` of one")
+            if rule.rule == "monotone" and rule.order is None:
+                raise ValueError("rule `monotone` of a view needs `order`")
         return self
 
     @property

@@ -39,6 +39,9 @@ from iceberg.positions import DeadRows, is_of_one_file, type_positions, write_po
 from iceberg.rows import conform
 from iceberg.staging import Change
 
+MERGED_PROPERTY = "headrace.replaced-records"
+"""In the summary of every snapshot that a merge made: how many rows went because others came in."""
+
 type_marker = Callable[[Table], Mapping[str, str] | None]
 
 
@@ -194,7 +197,7 @@ class MergeWork:
             properties,
             {
                 **self._summary,
-                "headrace.replaced-records": str(self._counts.replaced),
+                MERGED_PROPERTY: str(self._counts.replaced),
                 "headrace.deleted-records": str(self._counts.deleted),
             },
             deletes=deletes,

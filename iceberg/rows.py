@@ -10,7 +10,6 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 
@@ -51,7 +50,9 @@ def conform(table: Table, rows: pa.Table, constants: Mapping[str, Any]) -> pa.Ta
             fix=f"The table has {', '.join(target.names)}. Rename them in the sink's query, or add them to the table.",
         )
     columns = [_column(field, rows, constants, where) for field in target]
-    return _sorted(table, pa.Table.from_arrays(columns, schema=target), schema)
+    conformed = pa.Table.from_arrays(columns, schema=target)
+    order = sort_indices(table, conformed)
+    return conformed if order is None else conformed.take(order)
 
 
 def _in_present_names(table: Table, rows: pa.Table, where: str) -> pa.Table:
@@ -96,12 +97,12 @@ def _column(field: pa.Field, rows: pa.Table, constants: Mapping[str, Any], where
     return column
 
 
-def _sorted(table: Table, rows: pa.Table, schema: Schema) -> pa.Table:
+def sort_indices(table: Table, rows: pa.Table) -> pa.Array | None:
+    """The order of the rows, which have the table's columns, in the table's sort order; None where it asks for none."""
+    schema = table.schema()
     order = [
         (schema.find_column_name(field.source_id), "descending" if field.direction.name == "DESC" else "ascending")
         for field in table.sort_order().fields
         if isinstance(field.transform, IdentityTransform)
     ]
-    if not order or rows.num_rows < 2:
-        return rows
-    return rows.take(pc.sort_indices(rows, sort_keys=order))
+    return pc.sort_indices(rows, sort_keys=order) if order and rows.num_rows > 1 else None

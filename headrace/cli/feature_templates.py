@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -119,6 +120,28 @@ def transforms(
     if fitted is None:
         raise NotFoundError(f"`{model}` has no transformations", fix="Train it with `--transforms FILE`.")
     _print(fitted.view_sql(view, source, _names(key)), list(fitted.outputs), as_json)
+
+
+@app.command()
+def rules(
+    folder: Annotated[Path, typer.Argument(help="A pipeline's folder with features.yaml, or the name of one of ours.")],
+    name: Annotated[str | None, typer.Option("--name", help="Only this feature view of the file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Views of what breaks the rules that features.yaml declares, of verdicts, and of the rows that may be used.
+
+    Example: headrace features template rules interactions > pipelines/interactions/40_rules.sql
+    """
+    from features.reading import read_folder
+    from features.validation import validation_sql
+    from pipelines.folder import BUILT_IN, built_in_names
+
+    where = folder if folder.is_dir() or str(folder) not in built_in_names() else BUILT_IN / folder
+    views = [each.view for each in read_folder(where) if name in (None, each.view.name)]
+    chosen = [view for view in views if view.rules or any(feature.rules for feature in view.features)]
+    if not chosen:
+        raise NotFoundError("there is no feature view with rules", where=str(where), fix="Declare `rules` in features.yaml.")
+    _print("\n".join(validation_sql(view) for view in chosen), [view.name for view in chosen], as_json)
 
 
 def _print(sql: str, columns: list[str], as_json: bool) -> None:

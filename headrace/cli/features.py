@@ -17,6 +17,7 @@ from core.clock import SystemClock
 from core.errors import InvalidInputError, NotFoundError
 from headrace.cli import feature_templates
 from headrace.cli.context import AsJson, DataDir, Root, load_settings
+from headrace.cli.feature_validate import validate
 from headrace.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Features: declare once, read now and as of then, and prove both the same.")
 app.add_typer(feature_templates.app, name="template")
+app.command("validate")(validate)
 
 Folders = Annotated[
     list[str], typer.Argument(help="Pipeline folders with a features.yaml, or names of built-in ones.", metavar="FOLDER...")

@@ -84,6 +84,24 @@ def api(
     run(settings)
 
 
+@app.command()
+def maintenance(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option("--port", help="Port of state and metrics; default: from the settings.")] = None,
+    data_dir: DataDir = None,
+    lifeline: Lifeline = None,
+) -> None:
+    """Look after the lake at intervals: compact, expire, remove orphans.
+
+    Example: headrace serve maintenance --port 4569
+    """
+    from headrace.maintenance import run
+
+    settings = load_settings(context, data_dir=data_dir, maintenance_port=port).settings
+    _hold(lifeline)
+    run(settings, settings.api_host, settings.maintenance_port)
+
+
 def engine_alone(context: typer.Context, listen: Listen = None, data_dir: DataDir = None) -> None:
     """Run the engine alone; the same as `headrace serve engine`.
 

@@ -101,6 +101,40 @@ def orphans(
 
 
 @app.command()
+def compact(
+    context: typer.Context,
+    tables: Tables = None,
+    target_mb: Annotated[
+        float | None, typer.Option("--target-mb", min=1, help="Size of new files, MiB; default: the table's property.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also where it saves less than it costs; takes all dead rows out.")
+    ] = False,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rewrite small files and those with dead rows into fewer, while others write; what they held stays for time travel.
+
+    Example: headrace tables compact lake.predictions --dry-run --json
+    """
+    from dataclasses import replace
+
+    from iceberg.compaction import compact as run_compaction
+    from iceberg.compaction_plan import EVERYTHING, CompactionPolicy
+
+    policy = replace(
+        EVERYTHING if everything else CompactionPolicy(), target_bytes=int(target_mb * 2**20) if target_mb is not None else None
+    )
+
+    def run(catalog: Catalog, name: str, tell: Tell) -> dict[str, object]:
+        done = run_compaction(catalog, name, policy=policy, dry_run=dry_run, progress=tell)
+        return {**asdict(done), "files_saved": done.files_saved, "bytes_saved": done.bytes_saved}
+
+    each_table(catalog_of(context, data_dir), tables, run, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def retain(
     context: typer.Context,
     tables: Tables = None,

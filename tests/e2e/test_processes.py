@@ -71,7 +71,7 @@ def test_dev_announces_where_everything_listens_and_leaves_nothing(tmp_path: Pat
         assert told["ready"]
         assert told["api"] == f"http://{HOST}:{port}"
         services = json.loads((tmp_path / "run.json").read_text())["services"]
-        assert services.keys() == {"broker", "udf", "engine", "api"}
+        assert services.keys() == {"broker", "udf", "engine", "api", "maintenance"}
         with urllib.request.urlopen(f"{told['api']}/health", timeout=10) as answer:
             assert json.load(answer)["status"] == "ok"
         with psycopg.connect(told["database"], autocommit=True) as connection:

@@ -46,6 +46,7 @@ PLANTED = [
     ("interactions/20_features.sql", "leaves_at > (", "leaves_at >= (", "interactions/tests/windows.test.yaml"),
     ("interactions/20_features.sql", "INTERVAL '168 hours'", "INTERVAL '7 hours'", "interactions/tests/windows.test.yaml"),
     ("interactions/25_local_time.sql", "BETWEEN 9 AND 17", "BETWEEN 9 AND 16", "interactions/tests/local_time.test.yaml"),
+    ("interactions/40_rules.sql", "sum_value_1h > 1000", "sum_value_1h > 10000", "interactions/tests/rules.test.yaml"),
     ("replay/20_features.sql", "coalesce(avg(v8), 0.0)", "avg(v8)", "replay/tests/replay.test.yaml"),
     ("telemetry/10_source.sql", "- INTERVAL '5 seconds'", "- INTERVAL '1 second'", "telemetry/tests/telemetry.test.yaml"),
     ("vision/20_features.sql", "get_byte(image, 63)", "get_byte(image, 62)", "vision/tests/vision.test.yaml"),

@@ -47,7 +47,7 @@ def test_port_zero_takes_a_free_one_and_takes_it_again(tmp_path: Path) -> None:
     )
     first, second = resolve_ports(zero), resolve_ports(zero)
     assert first == second
-    assert len(set(ports(first).values())) == 4
+    assert len(set(ports(first).values())) == 5
     assert all(ports(first).values())
     assert first.database_url == f"postgresql://root:secret@{HOST}:{ports(first)['engine']}/dev"
     assert parse_address(first.udf_url, setting="udf_url") == (HOST, ports(first)["udf"])

@@ -37,7 +37,7 @@ COMPARED = alike(
 
 
 def test_rows_follow_the_value_that_they_are_compared_with(box: EngineBox) -> None:
-    follow(box, COMPARED, seed=7, epochs=8)
+    follow(box, COMPARED, seed=7, epochs=5)
 
 
 def test_they_do_when_the_value_also_decides_what_is_shown(box: EngineBox) -> None:
@@ -65,7 +65,7 @@ SLIDING = """
 CREATE TABLE e (id BIGINT, ts TIMESTAMP) APPEND ONLY;
 CREATE MATERIALIZED VIEW held AS SELECT id FROM e WHERE ts + INTERVAL '1 minute' > (SELECT max(ts) FROM e)
 """
-ROWS, MINUTES = 60, 40
+ROWS, MINUTES = 40, 24
 
 
 def _kept(session: InProcess) -> int:
