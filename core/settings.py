@@ -117,6 +117,18 @@ class MaintenanceSettings(_Frozen):
     commits_per_pass: int = Field(4, ge=1, description="A table's compaction leaves the rest to the next pass after so many.")
 
 
+class RegistrySettings(_Frozen):
+    """How models come into production, and who is told."""
+
+    policy: Path | None = Field(
+        None, description="YAML with the requirements of each stage; its stages stand instead of the built-in ones."
+    )
+    webhooks: tuple[str, ...] = Field(
+        (), description='URLs that are told of each change of stage, as JSON, e.g. `["https://example.org/hook"]`.'
+    )
+    webhook_secret: SecretStr | None = Field(None, description="Signs the webhooks (HMAC-SHA256); needed where there are any.")
+
+
 class Settings(_Frozen):
     """Everything that can be set. Each field is `HEADRACE_<NAME>` in the environment, nested ones with `__`."""
 
@@ -160,6 +172,7 @@ class Settings(_Frozen):
     broker: BrokerSettings = BrokerSettings()
     experiments: ExperimentSettings = ExperimentSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    registry: RegistrySettings = RegistrySettings()
 
     @property
     def resolved_v2_grpc_port(self) -> int | None:

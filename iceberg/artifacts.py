@@ -68,6 +68,23 @@ class ArtifactStore:
             )
         return content
 
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is no error.
+
+        Raises:
+            UnavailableError: it could not be removed.
+        """
+        try:
+            if self._folder is not None:
+                (self._folder / path).unlink(missing_ok=True)
+                sync_folder((self._folder / path).parent)
+            else:
+                self._remote().delete(f"{self._root}/{path}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UnavailableError(f"artifact `{path}` cannot be removed: {error}", where=self._root) from error
+
     def _remote(self) -> FileIO:
         return load_file_io(self._properties, self._root)
 

@@ -26,10 +26,9 @@ from pyiceberg.table import Table
 
 from core.clock import Clock, SystemClock
 from core.errors import ConflictError, InvalidInputError, NotFoundError
-from iceberg.commits import commit_on_head
 from iceberg.loading import must_load
 from iceberg.predicates import all_of, equals
-from iceberg.row_appends import RowAppend, scan_rows, type_row
+from iceberg.row_appends import append_rows, scan_rows, type_row, type_rows
 from iceberg.tables import HOLDS, ensure_tables
 
 type_scope = Literal["table", "tenant", "subject"]
@@ -94,13 +93,13 @@ def hold(
     made = Hold(str(uuid.uuid4()), scope, target, reason, actor, clock.now())
     found: list[Hold] = []
 
-    def row(head: Table) -> type_row | None:
+    def rows(head: Table) -> type_rows:
         found[:] = [
             other for other in _holds(scan_rows(head, _on(scope, target))) if other.active and other.hold_id != made.hold_id
         ]
-        return None if found else _row(made.hold_id, made.placed_at, "placed", made, reason, actor)
+        return [] if found else [_row(made.hold_id, made.placed_at, "placed", made, reason, actor)]
 
-    commit_on_head(must_load(catalog, HOLDS.identifier), RowAppend(row).plan, clock=clock)
+    append_rows(must_load(catalog, HOLDS.identifier), rows, clock=clock)
     return found[0] if found else made
 
 
@@ -116,16 +115,16 @@ def release(catalog: Catalog, hold_id: str, *, reason: str, actor: str = "system
     if not reason.strip():
         raise InvalidInputError("releasing a hold needs a reason")
 
-    def row(head: Table) -> type_row | None:
+    def rows(head: Table) -> type_rows:
         held = next(iter(_holds(scan_rows(head, equals("hold_id", hold_id)))), None)
         if held is None:
             raise _unknown(hold_id)
-        return _row(hold_id, clock.now(), "released", held, reason, actor) if held.active else None
+        return [_row(hold_id, clock.now(), "released", held, reason, actor)] if held.active else []
 
     if not catalog.table_exists(HOLDS.identifier):
         raise _unknown(hold_id)
     table = must_load(catalog, HOLDS.identifier)
-    commit_on_head(table, RowAppend(row).plan, clock=clock)
+    append_rows(table, rows, clock=clock)
     return _holds(scan_rows(table, equals("hold_id", hold_id)))[0]
 
 

@@ -91,7 +91,7 @@ def _refuse_foreign_operators(model: onnx.ModelProto, where: str) -> None:
     own = {(function.domain, function.name) for function in model.functions}
     foreign = {
         f"{node.domain}::{node.op_type}"
-        for node in _nodes(model)
+        for node in nodes_of(model)
         if node.domain not in STANDARD_DOMAINS and (node.domain, node.op_type) not in own
     }
     if foreign:
@@ -117,7 +117,7 @@ def _refuse_bombs(model: onnx.ModelProto, where: str) -> None:
     ]
     for graph in _graphs(model):
         sizes += [(each.values.name, each.values.data_type, list(each.dims)) for each in graph.sparse_initializer]
-    for node in _nodes(model):
+    for node in nodes_of(model):
         sparse = [attribute.sparse_tensor for attribute in node.attribute if attribute.HasField("sparse_tensor")]
         sizes += [(node.output[0], each.values.data_type, list(each.dims)) for each in sparse]
     for name, element, dims in sizes:
@@ -148,7 +148,8 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All nodes: of functions, of the main graph, and of those inside others."""
     for function in model.functions:
         yield from function.node
     for graph in _graphs(model):
@@ -161,7 +162,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         for sparse in graph.sparse_initializer:
             yield sparse.values
             yield sparse.indices
-    for node in _nodes(model):
+    for node in nodes_of(model):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

@@ -26,11 +26,10 @@ from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
 from iceberg.artifacts import ArtifactStore
 from iceberg.catalog import open_lake, warehouse_location
-from iceberg.commits import commit_on_head
 from iceberg.loading import must_load
 from iceberg.onnx_guard import MAX_BYTES, Tensor, check_onnx
 from iceberg.predicates import all_of, equals
-from iceberg.row_appends import RowAppend, scan_rows, type_row, type_rows
+from iceberg.row_appends import append_rows, scan_rows, type_row, type_rows
 from iceberg.tables import ALIASES, MODEL_VERSIONS, MODELS, ensure_tables
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
@@ -130,6 +129,7 @@ class Registry:
         duration: timedelta,
         description: str | None = None,
         owner: str | None = None,
+        evaluation: bytes | None = None,
     ) -> ModelVersion:
         """Check, store and seal a model as the next version of `name`; each call makes a new version.
 
@@ -147,6 +147,7 @@ class Registry:
             duration: how long the training took.
             description: kept with the model's first version.
             owner: kept with the model's first version.
+            evaluation: labelled rows that the model never saw (see `learning.promotion.evaluation`), sealed with the version.
 
         Raises:
             InvalidInputError: a name or value is malformed, or the artifact is refused (see `iceberg.onnx_guard`), or has
@@ -169,6 +170,13 @@ class Registry:
             found = signature
         _check_feature_names(found, where)
         now = self._clock.now()
+        if evaluation is not None:
+            digest = hashlib.sha256(evaluation).hexdigest()
+            training_data = {
+                **training_data,
+                "evaluation": {"artifact": self._artifacts.put(evaluation, ".arrow"), "sha256": digest},
+            }
+        signature_hash = hashlib.sha256(found.to_json().encode()).hexdigest()
         path = self._artifacts.put(content, ".onnx")
         row = {
             "name": name,
@@ -179,15 +187,19 @@ class Registry:
             "artifact_sha256": hashlib.sha256(content).hexdigest(),
             "artifact_bytes": len(content),
             "signature": found.to_json(),
-            "signature_hash": hashlib.sha256(found.to_json().encode()).hexdigest(),
+            "signature_hash": signature_hash,
             "metrics": _json(dict(metrics)),
-            "tags": _json(dict(tags)),
+            "tags": _json(_sealed_tags(kind, metrics, training_data, duration, signature_hash) | dict(tags)),
             "training_data": _json(dict(training_data)),
             "code_hash": code_hash,
             "training_seconds": duration.total_seconds(),
         }
         self._ensure_model(name, now, description, owner)
         taken = self._append_numbered(MODEL_VERSIONS.identifier, equals("name", name), "version", row)
+        # Somebody may have deleted the last other version with these bytes meanwhile, and the bytes with it.
+        self._artifacts.put(content, ".onnx")
+        if evaluation is not None:
+            self._artifacts.put(evaluation, ".arrow")
         return _version(taken)
 
     def get(self, name: str, version: int) -> ModelVersion | None:
@@ -225,6 +237,40 @@ class Registry:
         """
         found = self.must_get(name, version)
         return self._artifacts.load(found.artifact, found.artifact_sha256)
+
+    def load_evaluation(self, found: ModelVersion) -> bytes | None:
+        """Load the labelled rows that were sealed with a version; None where there are none.
+
+        Raises:
+            CorruptDataError: the file is missing or was changed.
+        """
+        sealed = found.training_data.get("evaluation")
+        return None if sealed is None else self._artifacts.load(sealed["artifact"], sealed["sha256"])
+
+    def remove_artifacts(self, found: ModelVersion, keep: Sequence[ModelVersion]) -> Sequence[str]:
+        """Remove the files of a version, but for those that one of `keep` has too, and say which; the row stays."""
+        kept = {path for other in keep for path in _paths(other)}
+        removed = [path for path in _paths(found) if path not in kept]
+        for path in removed:
+            self._artifacts.remove(path)
+        return removed
+
+    def resolve(self, name: str, wanted: str, *, tenant_id: str = _ALL_TENANTS) -> ModelVersion:
+        """The version that a text means: a number, or an alias or label such as `champion` or `v1.0`.
+
+        Raises:
+            NotFoundError: it means none; says which there are.
+        """
+        if re.fullmatch(r"[0-9]{1,9}", wanted, re.ASCII):
+            return self.must_get(name, int(wanted))
+        number = self.get_alias(name, wanted, tenant_id=tenant_id)
+        if number is None:
+            known = sorted({alias for alias, _ in self.aliases(name)})
+            raise NotFoundError(
+                f"`{wanted}` is neither a version nor an alias of `{name}`",
+                fix=f"Aliases: {', '.join(known) or 'none'}; versions: {', '.join(str(v.version) for v in self.list(name)) or 'none'}.",
+            )
+        return self.must_get(name, number)
 
     def set_alias(
         self, name: str, alias: str, version: int | None, *, tenant_id: str = _ALL_TENANTS, actor: str = "system"
@@ -266,19 +312,16 @@ class Registry:
     def _ensure_model(self, name: str, now: datetime, description: str | None, owner: str | None) -> None:
         table = must_load(self._catalog, MODELS.identifier)
         row = {"name": name, "created_at": now, "description": description, "owner": owner}
-        append = RowAppend(lambda head: None if scan_rows(head, equals("name", name)) else row)
-        commit_on_head(table, append.plan, clock=self._clock)
+        append_rows(table, lambda head: [] if scan_rows(head, equals("name", name)) else [row], clock=self._clock)
 
     def _append_numbered(self, identifier: str, scope: BooleanExpression, number: str, row: type_row) -> type_row:
         """Append a row whose column `number` is one more than the greatest in `scope`, and return it."""
         table = must_load(self._catalog, identifier)
 
-        def next_row(head: Table) -> type_row:
-            return {**row, number: max((other[number] for other in scan_rows(head, scope)), default=0) + 1}
+        def next_row(head: Table) -> type_rows:
+            return [{**row, number: max((other[number] for other in scan_rows(head, scope)), default=0) + 1}]
 
-        append = RowAppend(next_row)
-        commit_on_head(table, append.plan, clock=self._clock)
-        return append.row
+        return append_rows(table, next_row, clock=self._clock)[0]
 
     def _rows(self, identifier: str, scope: BooleanExpression) -> type_rows:
         return scan_rows(must_load(self._catalog, identifier), scope)
@@ -307,6 +350,26 @@ def _version(row: type_row) -> ModelVersion:
         code_hash=row["code_hash"],
         training_duration=timedelta(seconds=row["training_seconds"]),
     )
+
+
+def _paths(found: ModelVersion) -> list[str]:
+    sealed = found.training_data.get("evaluation")
+    return [found.artifact] + ([sealed["artifact"]] if sealed else [])
+
+
+def _sealed_tags(
+    kind: str, metrics: Mapping[str, float], training_data: Mapping[str, Any], duration: timedelta, signature_hash: str
+) -> dict[str, str]:
+    """The tags that every version has; what a caller says of the same name stands instead."""
+    named = hashlib.sha256(_json(dict(training_data)).encode()).hexdigest()
+    return {
+        "model_type": kind,
+        "framework": "onnx",
+        **{f"metric_{name}": f"{value:g}" for name, value in metrics.items()},
+        "training_data_hash": str(training_data.get("sha256", named)),
+        "training_duration": f"{duration.total_seconds():.3f}",
+        "signature_hash": signature_hash,
+    }
 
 
 def _check_feature_names(signature: Signature, where: str) -> None:

@@ -254,16 +254,21 @@ ALIASES = TableDefinition(
 
 PROMOTIONS = TableDefinition(
     "registry.promotions",
-    "Changes of stage with all their checks.",
+    "Changes of stage with all their checks, granted or refused; the greatest sequence of a version that was granted counts.",
     (
-        Column("promotion_id", _text, "Id of the attempt.", required=True),
+        Column("sequence", _long, "1, 2, ... over all rows.", required=True),
+        Column("promotion_id", _text, "Id of the decision; the row of a version that it replaced has the same.", required=True),
         Column("at", _instant, "When it was decided.", required=True),
+        Column("kind", _text, "promote, rollback, replaced, withdrawn, delete.", required=True),
         Column("name", _text, "The model's name.", required=True),
         Column("version", _int, "Its version.", required=True),
-        Column("from_stage", _text, "none, staging, production, archived.", required=True),
-        Column("to_stage", _text, "The wanted stage.", required=True),
+        Column("from_stage", _text, "none, staging, production, archived, or one of the policy's own.", required=True),
+        Column("to_stage", _text, "The wanted stage; `deleted` when the version and its artifact are gone.", required=True),
         Column("granted", _text, "`yes` or `no`.", required=True),
         Column("checks", _text, "JSON array: check, inputs, result, reason.", required=True),
+        Column("policy_sha256", _text, "SHA-256 of the policy that was asked, hexadecimal; NULL where none was."),
+        Column("detail", _text, "JSON object: what was replaced, aliases, and the routes that were found and are wanted."),
+        Column("reason", _text, "Why, in words."),
         Column("actor", _text, "Who asked for it.", required=True),
     ),
 )
@@ -297,6 +302,18 @@ FEATURE_VIEWS = TableDefinition(
     ),
 )
 
+DELIVERIES = TableDefinition(
+    "registry.deliveries",
+    "What became of each decision outside of the registry: one row for each step that ended.",
+    (
+        Column("promotion_id", _text, "The decision.", required=True),
+        Column("step", _text, "stream, warm, alias, route:TENANT/ENDPOINT, webhook:URL.", required=True),
+        Column("at", _instant, "When it ended.", required=True),
+        Column("state", _text, "done, skipped or failed; a step without a row is still to be done.", required=True),
+        Column("detail", _text, "JSON object: what was answered."),
+    ),
+)
+
 DEFINITIONS: tuple[TableDefinition, ...] = (
     PREDICTIONS,
     FEEDBACK,
@@ -310,6 +327,7 @@ DEFINITIONS: tuple[TableDefinition, ...] = (
     ALIASES,
     PROMOTIONS,
     FEATURE_VIEWS,
+    DELIVERIES,
 )
 
 
