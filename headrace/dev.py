@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 import typer
 
 from core.clock import SystemClock
-from core.errors import UnavailableError
+from core.errors import HeadraceError, UnavailableError
 from core.settings import Settings
 from headrace import feature_views
 from headrace.config import Loaded
@@ -23,15 +24,19 @@ from headrace.mirroring import Mirror
 from headrace.platform import Platform, running_platform
 from iceberg.catalog import open_lake
 from iceberg.registry import open_registry
+from learning.promotion.lifecycle import open_lifecycle
 from learning.train import register_all
 from pipelines import folder
 from pipelines.folder import Endpoint, Route
+
+logger = logging.getLogger(__name__)
 
 DEVELOPMENT_TENANT = "default"
 CHECK_SECONDS = 0.5
 MIRROR_SECONDS = (
     5.0  # people look at drift events, trainings and models; a look without a new snapshot reads one small file each
 )
+DELIVER_SECONDS = 5.0  # what is decided while all is up is delivered by whoever decides; this is for what was left
 HEALTH_SECONDS = 60.0  # the API looks for a lost change feed again after at most some seconds
 
 
@@ -55,8 +60,21 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, with_pipelines: bool, as_
         if with_pipelines:
             mirror = Mirror(platform.settings)
             threading.Thread(target=mirror.keep_looking, args=(stop, MIRROR_SECONDS), name="mirror", daemon=True).start()
+        threading.Thread(target=_deliver, args=(platform, stop), daemon=True, name="registry-outbox").start()
         while not stop.wait(CHECK_SECONDS):
             platform.supervisor.check()
+
+
+def _deliver(platform: Platform, stop: threading.Event) -> None:
+    """Carry out what the registry decided while something was away; whoever decides now does it at once, too."""
+    settings = platform.settings
+    lifecycle = open_lifecycle(settings, lambda: deployer.connected(settings.database_url), SystemClock())
+    while not stop.is_set():
+        try:
+            lifecycle.deliverer.deliver_pending()
+        except (HeadraceError, OSError) as problem:
+            logger.warning("registry outbox waits", extra={"reason": str(problem)})
+        stop.wait(DELIVER_SECONDS)
 
 
 def prepare(platform: Platform) -> None:

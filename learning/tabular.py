@@ -24,7 +24,7 @@ from learning.background import with_background
 from learning.labelled import LabelledRows, baselines
 from learning.models.kind import Float32, Int64
 from learning.models.trees import fit_random_forest
-from learning.train import TrainedModel, accuracy
+from learning.train import TrainedModel, accuracy, evaluation_of
 from learning.transforms.declaration import Declaration
 from learning.transforms.fitted import fit_transforms
 from learning.transforms.model import Transformed
@@ -119,7 +119,8 @@ def train_tabular(
     told = {"source": source, "rows": len(data.labels), "sha256": data.sha256, "seed": seed, "trees": trees, "depth": depth}
     duration = timedelta(seconds=clock.monotonic_seconds() - begun)
     names = data.names if before is None else before.served_names
-    return TrainedModel(name, fitted, artifact, names, metrics, told, duration, tags)
+    evaluation = evaluation_of(fitted, kept) if kept is not None else None
+    return TrainedModel(name, fitted, artifact, names, metrics, told, duration, tags, evaluation)
 
 
 def _divide(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows | None]:

@@ -11,9 +11,12 @@ The metrics are measured on a validation part, which neither trained the model n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import json
+import platform
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +33,12 @@ from learning.models.convolution import fit_convolution
 from learning.models.echo_state import fit_echo_state
 from learning.models.kind import FittedModel
 from learning.models.trees import fit_gradient_boosting, fit_random_forest
+from learning.promotion.evaluation import MAX_ROWS, write_evaluation
+from pipelines.feature_versions import in_folders
+
+PLANT_SOURCE = "learning.plant.simulate_plant"
+TELEMETRY_SOURCE = "river.datasets.Shuttle"
+VISION_SOURCE = "sklearn.datasets.load_digits"
 
 _TRAINING_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 _BACKGROUND_SEED = 0
@@ -44,6 +53,7 @@ class TrainedModel:
         metrics: accuracy and both baselines, on the validation part.
         training_data: what names the training data for good.
         tags: besides those that every model has, e.g. the hash of its transformations.
+        evaluation: the validation part, to be sealed with the version.
     """
 
     name: str
@@ -54,6 +64,7 @@ class TrainedModel:
     training_data: Mapping[str, Any]
     duration: timedelta
     tags: Mapping[str, str] = field(default_factory=dict)
+    evaluation: bytes | None = None
 
 
 class RegisteredVersion(Protocol):
@@ -74,40 +85,43 @@ class Registry(Protocol):
     def register(self, name: str, artifact: bytes, **properties: Any) -> Any: ...  # Any: as declared there
 
 
-def train_plant(seed: int = 0, *, clock: Clock | None = None) -> list[TrainedModel]:
-    """Train both plant models on three simulated fleets, measured on a fourth."""
+def train_plant(seed: int = 0, *, clock: Clock | None = None, kinds: Container[str] | None = None) -> list[TrainedModel]:
+    """Train both plant models (or those of `kinds`) on three simulated fleets, measured on a fourth."""
     train = _plant_rows(seed, ("training-a", "training-b", "training-c"))
     validate = _plant_rows(seed + 1, ("validation",))
-    told = {"source": "learning.plant.simulate_plant", "seed": seed, "rows": len(train.labels)}
-    fits: list[Callable[[], FittedModel]] = [
-        lambda: fit_gradient_boosting(train.features, train.labels, plant.CLASSES, positive="faulty", seed=seed),
-        lambda: fit_echo_state(train.features, train.labels, plant.CLASSES, positive="faulty", seed=seed),
-    ]
-    return _train("plant_health", fits, train, validate, plant_features.FEATURES, told, clock)
+    told = {"source": PLANT_SOURCE, "seed": seed, "rows": len(train.labels)}
+    features, labels, classes = train.features, train.labels, plant.CLASSES
+    fits: dict[str, Callable[[], FittedModel]] = {
+        "gradient_boosting": lambda: fit_gradient_boosting(features, labels, classes, positive="faulty", seed=seed),
+        "echo_state": lambda: fit_echo_state(features, labels, classes, positive="faulty", seed=seed),
+    }
+    return _train("plant_health", fits, train, validate, plant_features.FEATURES, told, "plant", clock, kinds)
 
 
-def train_telemetry(seed: int = 0, *, clock: Clock | None = None) -> list[TrainedModel]:
-    """Train both telemetry models on the rows that are kept from the stream."""
+def train_telemetry(seed: int = 0, *, clock: Clock | None = None, kinds: Container[str] | None = None) -> list[TrainedModel]:
+    """Train both telemetry models (or those of `kinds`) on the rows that are kept from the stream."""
     rows = telemetry.load_telemetry()
     train, validate = telemetry.telemetry_rows(rows.train), telemetry.telemetry_rows(rows.validate)
-    told = {"source": "river.datasets.Shuttle", "split_seed": telemetry.SPLIT_SEED, "seed": seed, "rows": len(train.labels)}
-    fits: list[Callable[[], FittedModel]] = [
-        lambda: fit_gradient_boosting(train.features, train.labels, telemetry.CLASSES, positive="anomaly", seed=seed),
-        lambda: fit_echo_state(train.features, train.labels, telemetry.CLASSES, positive="anomaly", seed=seed),
-    ]
-    return _train("telemetry_anomaly", fits, train, validate, telemetry.FEATURES, told, clock)
+    told = {"source": TELEMETRY_SOURCE, "split_seed": telemetry.SPLIT_SEED, "seed": seed, "rows": len(train.labels)}
+    features, labels, classes = train.features, train.labels, telemetry.CLASSES
+    fits: dict[str, Callable[[], FittedModel]] = {
+        "gradient_boosting": lambda: fit_gradient_boosting(features, labels, classes, positive="anomaly", seed=seed),
+        "echo_state": lambda: fit_echo_state(features, labels, classes, positive="anomaly", seed=seed),
+    }
+    return _train("telemetry_anomaly", fits, train, validate, telemetry.FEATURES, told, "telemetry", clock, kinds)
 
 
-def train_vision(seed: int = 0, *, clock: Clock | None = None) -> list[TrainedModel]:
-    """Train both vision models on the images that are kept from the stream."""
+def train_vision(seed: int = 0, *, clock: Clock | None = None, kinds: Container[str] | None = None) -> list[TrainedModel]:
+    """Train both vision models (or those of `kinds`) on the images that are kept from the stream."""
     images = vision.load_vision()
     train, validate = vision.vision_rows(images.train), vision.vision_rows(images.validate)
-    told = {"source": "sklearn.datasets.load_digits", "split_seed": vision.SPLIT_SEED, "seed": seed, "rows": len(train.labels)}
-    fits: list[Callable[[], FittedModel]] = [
-        lambda: fit_convolution(train.features, train.labels, vision.CLASSES, seed=seed),
-        lambda: fit_random_forest(train.features, train.labels, vision.CLASSES, positive=None, seed=seed),
-    ]
-    return _train("vision_digit", fits, train, validate, vision.FEATURES, told, clock)
+    told = {"source": VISION_SOURCE, "split_seed": vision.SPLIT_SEED, "seed": seed, "rows": len(train.labels)}
+    features, labels, classes = train.features, train.labels, vision.CLASSES
+    fits: dict[str, Callable[[], FittedModel]] = {
+        "convolution": lambda: fit_convolution(features, labels, classes, seed=seed),
+        "random_forest": lambda: fit_random_forest(features, labels, classes, positive=None, seed=seed),
+    }
+    return _train("vision_digit", fits, train, validate, vision.FEATURES, told, "vision", clock, kinds)
 
 
 def register_all(registry: Registry, *, seed: int = 0, clock: Clock | None = None) -> dict[str, list[int]]:
@@ -137,22 +151,33 @@ def register(registry: Registry, models: Iterable[TrainedModel]) -> dict[str, li
                 feature_names=model.feature_names,
                 labels=model.fitted.classes,
                 metrics=model.metrics,
-                tags={"framework": "onnx", "model_type": model.fitted.kind, **model.tags},
+                tags={"environment": json.dumps(environment(), sort_keys=True), **model.tags},
                 training_data=model.training_data,
                 code_hash=code,
                 duration=model.duration,
+                evaluation=model.evaluation,
             ).version
         versions.setdefault(model.name, []).append(version)
     return versions
 
 
 def code_hash() -> str:
-    """SHA-256 over the sources of this package, hexadecimal."""
+    """SHA-256 over the sources that train: the modules of this package and of `learning.models`, hexadecimal."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py")):
+    for path in sorted([*here.glob("*.py"), *here.glob("models/*.py")]):
         digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """What else can change a trained model's bytes: the interpreter, the machine, and the libraries that compute."""
+    libraries = ("numpy", "scikit-learn", "scipy", "skl2onnx", "onnx")
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        **{name: metadata.version(name) for name in libraries},
+    }
 
 
 def accuracy(model: FittedModel, rows: LabelledRows) -> float:
@@ -162,18 +187,21 @@ def accuracy(model: FittedModel, rows: LabelledRows) -> float:
 
 def _train(
     name: str,
-    fits: list[Callable[[], FittedModel]],
+    fits: Mapping[str, Callable[[], FittedModel]],
     train: LabelledRows,
     validate: LabelledRows,
     feature_names: tuple[str, ...],
     told: Mapping[str, Any],
+    pipeline: str,
     clock: Clock | None,
+    kinds: Container[str] | None,
 ) -> list[TrainedModel]:
     clock = clock or SystemClock()
     without = baselines(validate.labels, validate.series)
-    told = {**told, "sha256": hashlib.sha256(train.features.tobytes() + train.labels.tobytes()).hexdigest()}
+    data_hash = hashlib.sha256(train.features.tobytes() + train.labels.tobytes()).hexdigest()
+    told = {**told, "sha256": data_hash, "features": in_folders([pipeline])}
     trained = []
-    for fit in fits:
+    for fit in (fit for kind, fit in fits.items() if kinds is None or kind in kinds):
         begun = clock.monotonic_seconds()
         with threadpool_limits(1):  # sums have one order, and nobody spins while the platform runs beside
             model = fit()
@@ -185,8 +213,15 @@ def _train(
             "validation_rows": float(len(validate.labels)),
         }
         duration = timedelta(seconds=clock.monotonic_seconds() - begun)
-        trained.append(TrainedModel(name, model, artifact, feature_names, metrics, told, duration))
+        evaluation = evaluation_of(model, validate)
+        trained.append(TrainedModel(name, model, artifact, feature_names, metrics, told, duration, evaluation=evaluation))
     return trained
+
+
+def evaluation_of(model: FittedModel, rows: LabelledRows) -> bytes:
+    """Rows that the model never saw, with its own answers, for the checks of a promotion."""
+    labels = [rows.classes[position] for position in rows.labels]
+    return write_evaluation(rows.features, labels, model.probabilities(rows.features[:MAX_ROWS]))
 
 
 def _plant_rows(seed: int, tenants: tuple[str, ...]) -> LabelledRows:

@@ -192,10 +192,11 @@ def _read(
     if endpoint is not None:
         query, values = query + " AND endpoint = %s", [*values, endpoint]
     rows = connection.execute(query + " ORDER BY tenant_id, endpoint, route_epoch", values).fetchall()
-    return [_state(row) for row in rows]
+    return [state_of(row) for row in rows]
 
 
-def _state(row: tuple[Any, ...]) -> RouteState:
+def state_of(row: tuple[Any, ...]) -> RouteState:
+    """A row of `served_routes`, its columns in the order in which they are read here; JSON as text or parsed."""
     tenant_id, endpoint, epoch, route, served_from, served_until, changed_by, reason, evidence = row
     document = json.loads(route) if isinstance(route, str) else route
     rests_on = json.loads(evidence) if isinstance(evidence, str) else evidence

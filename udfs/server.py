@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from udfs.predict import PredictFunction
 from udfs.sessions import ArtifactSource, ModelSessions
 from udfs.shadow_topic import ShadowTopic
 from udfs.shadows import ShadowLane, ShadowPlan
+from udfs.watching import ModelWatcher
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +147,10 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
             logger.info("functions loaded", extra={"new": self._table.reload()})
         except HeadraceError as problem:
             logger.warning("functions not loaded", extra={"reason": str(problem)})
+
+    def ask(self, action: str, body: Mapping[str, Any]) -> bytes:  # Any: JSON
+        """The answer to one action of `udfs.control`, for this process itself."""
+        return self._control.act(action, json.dumps(body).encode())
 
     def close_functions(self) -> None:
         """End the processes and threads of users' functions."""
@@ -245,6 +251,17 @@ def build_server(
     return UdfFlightServer(host, port, table, control, shadows.calls_under_way if shadows is not None else None)
 
 
+def _watcher(server: UdfFlightServer, database_url: str, host: str) -> ModelWatcher:
+    def warm(name: str, version: int) -> dict[str, Any]:  # Any: JSON
+        answer: dict[str, Any] = json.loads(server.ask("load_model", {"model": name, "version": version}))
+        if "error" in answer:
+            raise UnavailableError(answer["error"]["what"])
+        return answer
+
+    address = f"{host}:{server.port}"
+    return ModelWatcher(database_url, server_id=address, url=f"http://{address}", warm=warm)
+
+
 def run(
     settings: Settings,
     host: str,
@@ -272,6 +289,7 @@ def run(
     try:
         serve(
             fetching,
+            watch=settings.database_url,
             host=host,
             port=port,
             threads=threads or os.cpu_count() or 1,
@@ -295,9 +313,14 @@ def serve(
     folder: Path | None = None,
     check: Callable[[], object] = lambda: None,
     shadows: ShadowLane | None = None,
+    watch: str | None = None,
     on_ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
-    """As `run`, with any source of artifacts. SIGHUP loads the folder of functions again, as the action `reload` does."""
+    """As `run`, with any source of artifacts. SIGHUP loads the folder of functions again, as the action `reload` does.
+
+    Args:
+        watch: the stream database whose `model_events` are followed (`udfs.watching`); None: nobody's.
+    """
     stop = threading.Event()
     sys.setswitchinterval(SWITCH_SECONDS)
 
@@ -308,6 +331,7 @@ def serve(
     server = build_server(
         source, host=host, port=port, threads=threads, functions=functions, folder=folder, check=check, shadows=shadows
     )
+    watcher = _watcher(server, watch, host) if watch is not None else None
     again = threading.Event()
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _number, _frame: again.set())
     # What is there now stays: a full collection would look at all of it, for a tenth of a second in which no call is answered.
@@ -316,11 +340,15 @@ def serve(
     try:
         logger.info("udf server ready", extra={"host": host, "port": server.port})
         on_ready(server.port)
+        if watcher is not None:
+            watcher.start()
         # The kernel may hand the signal to one of gRPC's threads; Python's handler runs when this one wakes up next.
         while not stop.wait(0.2):
             if again.is_set():
                 again.clear()
                 server.reload()
+        if watcher is not None:
+            watcher.close()
         closed = server.drain_and_stop()
         server.close_functions()
         if shadows is not None:

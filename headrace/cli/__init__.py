@@ -23,6 +23,7 @@ from headrace.cli import (
     erase,
     features,
     lineage,
+    models,
     pipeline,
     routes,
     schema,
@@ -48,6 +49,7 @@ app.add_typer(sql.app, name="sql")
 app.add_typer(udfs.app, name="udfs")
 app.add_typer(train.app, name="train")
 app.add_typer(routes.app, name="routes")
+app.add_typer(models.app, name="models")
 app.add_typer(tables.app, name="tables")
 app.add_typer(features.app, name="features")
 app.add_typer(bench.app, name="bench")

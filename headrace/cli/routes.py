@@ -49,7 +49,7 @@ def show(
     from pipelines.routing import read_at, read_current
 
     with _connected(context, data_dir) as (connection, _):
-        found = read_at(connection, _moment(at), tenant, endpoint) if at else read_current(connection, tenant, endpoint)
+        found = read_at(connection, parse_moment(at), tenant, endpoint) if at else read_current(connection, tenant, endpoint)
     _print(found, as_json=as_json)
 
 
@@ -404,7 +404,12 @@ def _member(text: str, role: str) -> RouteMember:
         ) from error
 
 
-def _moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
+    """A time as somebody writes it; without a zone it is in UTC.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.context import DataDir, Lifeline, load_settings
+from headrace.cli.context import DataDir, Lifeline, Root, load_settings
 from headrace.lifeline import watch
 from headrace.ports import parse_address
 
@@ -78,10 +78,12 @@ def api(
     Example: headrace serve api --port 8000
     """
     from api.main import run
+    from headrace.model_commands import ModelCommands
 
     settings = load_settings(context, data_dir=data_dir, api_port=port).settings
     _hold(lifeline)
-    run(settings)
+    root: Root = context.obj
+    run(settings, model_lifecycle=ModelCommands(settings, root.environ))
 
 
 @app.command()

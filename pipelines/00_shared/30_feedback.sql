@@ -23,3 +23,17 @@ FROM (
     FROM feedback
 ) AS ranked
 WHERE recency = 1;
+
+CREATE SINK feedback_lake FROM feedback
+WITH (
+    connector = 'iceberg',
+    type = 'append-only',
+    warehouse.path = '${WAREHOUSE}',
+    catalog.type = '${CATALOG_TYPE}',
+    catalog.uri = '${CATALOG_URI}',
+    catalog.name = 'headrace',
+    database.name = 'lake',
+    table.name = 'feedback',
+    create_table_if_not_exists = 'true',
+    commit_checkpoint_interval = 1
+);

@@ -1,0 +1,61 @@
+"""Which routes a decision changes, and into what."""
+
+from __future__ import annotations
+
+from learning.promotion.routes import as_before, substituted, wanted_changes
+from pipelines.routing import RouteMember, RouteState
+
+
+def state(*members: RouteMember, strategy: str = "ensemble_mean", tenant: str = "acme") -> RouteState:
+    return RouteState(tenant, "pump.health", 3, strategy, members)
+
+
+ONE, OTHER = RouteMember("pump", 1, weight=0.7), RouteMember("valve", 1, weight=0.3)
+
+
+def test_the_new_version_takes_the_weight_and_role_of_the_old_one() -> None:
+    assert set(substituted((ONE, OTHER), "pump", 1, 2)) == {RouteMember("pump", 2, weight=0.7), OTHER}
+
+
+def test_where_both_serve_the_weights_add_up() -> None:
+    found = substituted((ONE, RouteMember("pump", 2, weight=0.2), OTHER), "pump", 1, 2)
+    assert {each.name: round(each.weight, 6) for each in found} == {"pump@2": 0.9, "valve@1": 0.3}
+
+
+def test_a_canary_that_replaces_its_champion_becomes_the_champion() -> None:
+    canary = RouteMember("pump", 2, "challenger", 1.0, 0.1)
+    (found,) = substituted((RouteMember("pump", 1), canary), "pump", 1, 2)
+    assert (found.name, found.role, found.fraction) == ("pump@2", "champion", None)
+
+
+def test_a_shadow_that_replaces_its_champion_serves() -> None:
+    shadow = RouteMember("pump", 2, "shadow", 0.0, 1.0)
+    (found,) = substituted((RouteMember("pump", 1), shadow), "pump", 1, 2)
+    assert (found.role, found.weight) == ("champion", 1.0)
+
+
+def test_only_routes_with_the_replaced_version_change() -> None:
+    untouched = state(OTHER, tenant="globex")
+    (found,) = wanted_changes("pump", 2, {"substitute": [1, 2]}, [state(ONE, OTHER), untouched])
+    assert found.place == "acme/pump.health"
+    assert wanted_changes("pump", 2, {"substitute": [1, 2]}, [state(RouteMember("pump", 2), OTHER)]) == [], "as it is wanted"
+
+
+def test_an_endpoint_is_served_alone_where_that_is_asked_for() -> None:
+    wishes = {"serve": [["acme", "pump.health"]]}
+    (found,) = wanted_changes("pump", 2, wishes, [state(OTHER, RouteMember("pump", 9, "shadow", 0.0, 1.0))])
+    assert [each.name for each in found.members] == ["pump@2", "pump@9"]
+
+
+def test_a_rollback_restores_weights_and_strategy_from_before() -> None:
+    before = as_before(state(ONE, OTHER, strategy="choice"))
+    now = state(RouteMember("pump", 2, weight=1.0))
+    (found,) = wanted_changes("pump", 1, {"substitute": [2, 1], "restore": [before]}, [now])
+    assert found.strategy == "choice"
+    assert set(found.members) == {ONE, OTHER}
+
+
+def test_a_route_that_was_changed_by_hand_since_is_not_restored() -> None:
+    before = as_before(state(ONE, OTHER))
+    by_hand = state(RouteMember("valve", 4))
+    assert wanted_changes("pump", 1, {"substitute": [2, 1], "restore": [before]}, [by_hand]) == []
