@@ -20,6 +20,7 @@ from api.experiments.service import Experiments
 from api.experiments.store import Store
 from api.fast_paths import FastPaths
 from api.graphql.context import Services
+from api.graphql.models import ModelLifecycle
 from api.http import problems
 from api.http.guard import OriginGuard
 from api.http.identity import Authenticator
@@ -54,6 +55,7 @@ def build_app(
     clock: Clock,
     prediction_feed: ChangeFeed | None = None,
     anomaly_feed: ChangeFeed | None = None,
+    model_lifecycle: ModelLifecycle | None = None,
 ) -> FastAPI:
     """Build the application; nothing is connected before its lifespan begins.
 
@@ -62,6 +64,7 @@ def build_app(
         clock: the time of receipt, and of frames.
         prediction_feed, anomaly_feed: where changes come from, instead of the stream database's subscription cursors
             `predictions_changes` and `anomalies_changes`.
+        model_lifecycle: promotes, rolls back and compares; None: those mutations answer that nobody does.
     """
     database = Database(settings.database_url)
     lake = Lake(settings)
@@ -84,6 +87,7 @@ def build_app(
         features=Features(database, lake, clock),
         prediction_hub=Hub("predictions", prediction_feed or SubscriptionCursorFeed(database, "predictions_changes"), clock),
         anomaly_hub=Hub("anomalies", anomaly_feed or SubscriptionCursorFeed(database, "anomalies_changes"), clock),
+        model_lifecycle=model_lifecycle,
     )
     hubs = (services.prediction_hub, services.anomaly_hub)
     lifecycle = api.health.Lifecycle()

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import build_app
+from api.graphql.models import ModelLifecycle
 from api.v2.grpc.server import build_server
 from core.clock import Clock, SystemClock
 from core.errors import ConflictError, UnavailableError
@@ -28,12 +29,19 @@ DRAIN_SECONDS = 5  # open requests may take so long after SIGTERM; with the flus
 PING_SECONDS = 15.0  # a socket whose other side is gone without a word is noticed after two of these
 
 
-def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callable[[str, int], None] | None = None) -> None:
+def run(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    model_lifecycle: ModelLifecycle | None = None,
+    on_listening: Callable[[str, int], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
     Args:
         settings: `api_port` 0 takes a free port.
         clock: default is the machine's.
+        model_lifecycle: see `build_app`.
         on_listening: called with host and port when connections are accepted.
 
     Raises:
@@ -41,7 +49,7 @@ def run(settings: Settings, *, clock: Clock | None = None, on_listening: Callabl
     """
     listeners = [_listen(settings.api_host, port) for port in (settings.api_port, *settings.api_extra_ports)]
     host, port = listeners[0].getsockname()[:2]
-    app = build_app(settings, clock=clock or SystemClock())
+    app = build_app(settings, clock=clock or SystemClock(), model_lifecycle=model_lifecycle)
     config = uvicorn.Config(
         app.state.front,
         log_config=None,

@@ -67,6 +67,7 @@ class ModelVersionType:
     version: int
     kind: str
     created_at: datetime
+    stage: str = strawberry.field(description="`none`, `staging`, `production`, `archived`, or one of the policy's own.")
     artifact_sha256: str
     signature_hash: str
     metrics: JSON
@@ -75,12 +76,13 @@ class ModelVersionType:
     labels: list[str]
 
     @staticmethod
-    def of(model: ModelVersion) -> ModelVersionType:
+    def of(model: ModelVersion, stage: str) -> ModelVersionType:
         return ModelVersionType(
             name=model.name,
             version=model.version,
             kind=model.kind,
             created_at=model.created_at,
+            stage=stage,
             artifact_sha256=model.artifact_sha256,
             signature_hash=model.signature_hash,
             metrics=JSON(dict(model.metrics)),

@@ -9,6 +9,7 @@ from strawberry.fastapi import BaseContext
 from strawberry.types import Info
 
 from api.database import Database
+from api.graphql.models import ModelLifecycle
 from api.http.identity import Identity
 from api.http.problems import ForbiddenError, UnauthenticatedError
 from api.ingest.service import Ingestion
@@ -20,6 +21,7 @@ from api.reading.lake import Lake
 from api.reading.predictions import Predictions
 from api.reading.quarantine import Quarantine
 from core.clock import Clock
+from core.errors import UnavailableError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Services:
     features: Features
     prediction_hub: Hub
     anomaly_hub: Hub
+    model_lifecycle: ModelLifecycle | None = None
+
+    def must_decide_models(self) -> ModelLifecycle:
+        """Raises UnavailableError where this API was started without `headrace`."""
+        if self.model_lifecycle is None:
+            raise UnavailableError("this API decides nothing about models", fix="Start it with `headrace serve api`.")
+        return self.model_lifecycle
 
 
 class Context(BaseContext):

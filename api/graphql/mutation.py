@@ -8,6 +8,7 @@ from datetime import datetime
 import strawberry
 
 from api.graphql.context import type_info
+from api.graphql.models import PromotionResult, Stage
 from api.ingest.rows import ParsedRow
 from api.ingest.service import MAX_ROWS
 from core.errors import InvalidInputError
@@ -51,6 +52,28 @@ class Mutation:
             )
             for number, label in enumerate(input)
         ]
+
+    @strawberry.mutation(
+        description="Move a version into a stage if it meets every requirement of the policy; refused or not, every check is told. "
+        "Needs the role admin."
+    )
+    async def promote_model(self, info: type_info, name: str, version: int, to: Stage) -> PromotionResult:
+        info.context.must_be_admin()
+        lifecycle = info.context.services.must_decide_models()
+        return PromotionResult.of(await lifecycle.promote(name, version, to.value, actor=_actor(info)))
+
+    @strawberry.mutation(
+        description="Give production back to the version that had it before, or to `to`, with the routes from before. Needs the role admin."
+    )
+    async def rollback_model(self, info: type_info, name: str, to: int | None = None) -> PromotionResult:
+        info.context.must_be_admin()
+        lifecycle = info.context.services.must_decide_models()
+        return PromotionResult.of(await lifecycle.roll_back(name, to, actor=_actor(info)))
+
+
+def _actor(info: type_info) -> str:
+    """Who asks, for the record."""
+    return f"graphql:{info.context.identity.tenant}"
 
 
 def _row(number: int, label: FeedbackInput) -> ParsedRow:

@@ -11,10 +11,12 @@ from strawberry.scalars import JSON
 from api.graphql.catalog import IdentityType, ModelVersionType, QuarantineConnection, RouteTable
 from api.graphql.context import type_info
 from api.graphql.features import FeatureRow, FeatureViewType
+from api.graphql.models import ModelComparison, Stage
 from api.graphql.predictions import Prediction, PredictionConnection, PredictionFilterInput, to_filter
 from api.graphql.scalars import Cursor
+from api.reading.models import read_models
 from api.reading.routes import read_routes
-from iceberg.registry import ModelVersion
+from iceberg.stages import DELETED
 
 
 @strawberry.type
@@ -59,15 +61,31 @@ class Query:
         tables = await read_routes(info.context.services.database, info.context.identity.tenant, endpoint)
         return [RouteTable.of(table) for table in tables]
 
-    @strawberry.field(description="Sealed model versions in the registry, which all tenants share.")
-    async def models(self, info: type_info, name: str | None = None) -> list[ModelVersionType]:
+    @strawberry.field(
+        description="Sealed model versions in the registry, which all tenants share; with `asOf` those of that time, in the stages of "
+        "that time. Deleted ones are left out."
+    )
+    async def models(
+        self, info: type_info, name: str | None = None, stage: Stage | None = None, as_of: datetime | None = None
+    ) -> list[ModelVersionType]:
         lake = info.context.services.lake
-
-        def read() -> list[ModelVersion]:
-            return list(lake.registry().list(name))
-
         _ = info.context.identity
-        return [ModelVersionType.of(model) for model in await asyncio.to_thread(read)]
+        found = await asyncio.to_thread(read_models, lake, name, as_of)
+        return [
+            ModelVersionType.of(each.version, each.stage)
+            for each in found
+            if each.stage != DELETED and (stage is None or each.stage == stage.value)
+        ]
+
+    @strawberry.field(
+        description="Two versions of a model: metrics, graphs, and their answers to the same logged traffic of this tenant (of all "
+        "tenants for an admin)."
+    )
+    async def compare_models(self, info: type_info, name: str, a: int, b: int) -> ModelComparison:
+        identity = info.context.identity
+        lifecycle = info.context.services.must_decide_models()
+        tenant = None if "admin" in identity.roles else identity.tenant
+        return ModelComparison.of(await lifecycle.compare(name, a, b, tenant=tenant))
 
     @strawberry.field(
         description="Rows that a stream could not use. Their tenant is often unreadable, so this needs the role admin."
