@@ -42,6 +42,7 @@ from headrace.demo.replay import Replay
 from headrace.demo.report import next_steps, print_summary
 from headrace.demo.rescore import RouteMember
 from headrace.demo.scenario import Scenario, built_in_scenario
+from headrace.demo.stages import check_stages
 from headrace.demo.summary import Summary
 from headrace.demo.topics import read_all
 from headrace.demo.view import View
@@ -212,6 +213,11 @@ class _Demo:
             self._drain(board)
         with self._timed("check"):
             self._check(board, catalog, registry)
+        if self.scenario.known_data:
+            with self._timed("stages"):
+                model = self.scenario.routes[0].model
+                self.view.say(f"promoting and rolling back {model}")
+                check_stages(settings, model, self.clock, self.summary)
 
     # -- chapters
 

@@ -16,12 +16,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from core.clock import Clock
 from core.errors import ConflictError, HeadraceError, InvalidInputError, UnavailableError
 from iceberg.registry import Registry
 from iceberg.stages import Delivery, StageChange, Stages, stages_of
 from learning.promotion.routes import RouteChange, as_before, wanted_changes
-from learning.promotion.servers import tell_stream, warm
+from learning.promotion.servers import must_be_applied, tell_stream, warm
 from learning.promotion.webhooks import Webhooks
 from learning.routing.changes import write_route
 from pipelines.routing import Connection, read_current
@@ -108,6 +110,7 @@ class Deliverer:
             return
         try:
             with self._connect() as connection:
+                must_be_applied(connection)
                 if take("stream", lambda: tell_stream(connection, change)) == PENDING:
                     return
                 if take("warm", lambda: self._warm(connection, change)) != DONE:
@@ -199,6 +202,9 @@ def _taken(name: str, act: Callable[[], Mapping[str, Any]]) -> Step:
         return Step(name, SKIPPED, {"reason": str(why)})
     except (UnavailableError, ConflictError) as problem:  # somebody is away, or was faster: again in the next round
         logger.info("step waits", extra={"step": name, "reason": str(problem)})
+        return Step(name, PENDING, {"reason": str(problem)})
+    except psycopg.Error as problem:  # the connection was lost, or the database is being changed
+        logger.warning("step waits", extra={"step": name, "reason": str(problem)})
         return Step(name, PENDING, {"reason": str(problem)})
     except HeadraceError as problem:
         logger.warning("step failed", extra={"step": name, "reason": str(problem)})

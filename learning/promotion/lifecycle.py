@@ -18,6 +18,7 @@ from learning.promotion import decisions
 from learning.promotion.decisions import PRODUCTION, Decision
 from learning.promotion.delivery import Deliverer, Step, routes_before, type_connect
 from learning.promotion.policy import Policy, load_policy
+from learning.promotion.servers import must_be_applied
 from learning.promotion.webhooks import Webhooks
 from pipelines.feature_versions import deployed, differences, in_folders
 from pipelines.routing import read_current
@@ -135,6 +136,7 @@ class Lifecycle:
         routed: list[str] = []
         try:
             with self._connect() as connection:
+                must_be_applied(connection)
                 routed = [
                     f"{state.tenant_id}/{state.endpoint}"
                     for state in read_current(connection)

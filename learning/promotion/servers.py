@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pyarrow.flight as flight
 
 from core.clock import Clock
@@ -34,6 +35,14 @@ class Readiness:
 
     def as_json(self) -> dict[str, Any]:
         return {"ready": list(self.ready), "refused": self.refused, "silent": list(self.silent)}
+
+
+def must_be_applied(connection: Connection) -> None:
+    """Raises UnavailableError while no pipeline is applied: then nobody serves, and there is nowhere to tell it."""
+    try:
+        connection.execute("SELECT promotion_id FROM model_events LIMIT 1")
+    except psycopg.errors.UndefinedTable as problem:
+        raise UnavailableError("no pipeline of this version is applied", fix="Run `headrace pipeline apply`.") from problem
 
 
 def tell_stream(connection: Connection, change: StageChange) -> Mapping[str, Any]:
