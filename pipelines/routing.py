@@ -175,7 +175,9 @@ def change_route(
 # -- below: called by the above
 
 
-_COLUMNS: LiteralString = "tenant_id, endpoint, route_epoch, route, served_from, served_until, changed_by, reason, evidence"
+SERVED_COLUMNS: LiteralString = (
+    "tenant_id, endpoint, route_epoch, route, served_from, served_until, changed_by, reason, evidence"
+)
 
 
 def _read(
@@ -185,7 +187,7 @@ def _read(
     endpoint: str | None,
     parameters: Sequence[object] = (),
 ) -> list[RouteState]:
-    query: LiteralString = f"SELECT {_COLUMNS} FROM served_routes WHERE {condition}"
+    query: LiteralString = f"SELECT {SERVED_COLUMNS} FROM served_routes WHERE {condition}"
     values = [*parameters]
     if tenant_id is not None:
         query, values = query + " AND tenant_id = %s", [*values, tenant_id]

@@ -15,7 +15,7 @@ from api.graphql.models import ModelComparison, Stage
 from api.graphql.predictions import Prediction, PredictionConnection, PredictionFilterInput, to_filter
 from api.graphql.scalars import Cursor
 from api.reading.models import read_models
-from api.reading.routes import read_routes
+from api.reading.routes import read_routes, read_routes_at
 from iceberg.stages import DELETED
 
 
@@ -56,9 +56,13 @@ class Query:
         )
         return PredictionConnection.of(page)
 
-    @strawberry.field(description="Who serves what for this tenant.")
-    async def routes(self, info: type_info, endpoint: str | None = None) -> list[RouteTable]:
-        tables = await read_routes(info.context.services.database, info.context.identity.tenant, endpoint)
+    @strawberry.field(description="Who serves what for this tenant; with `asOf` who served what then.")
+    async def routes(self, info: type_info, endpoint: str | None = None, as_of: datetime | None = None) -> list[RouteTable]:
+        database, tenant = info.context.services.database, info.context.identity.tenant
+        if as_of is None:
+            tables = await read_routes(database, tenant, endpoint)
+        else:
+            tables = await read_routes_at(database, tenant, endpoint, as_of)
         return [RouteTable.of(table) for table in tables]
 
     @strawberry.field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 
 from psycopg import sql
@@ -12,6 +13,7 @@ from api.database import Reads
 from api.live.changes import Row
 from api.reading.conditions import Condition, of_tenant, where
 from core.ids import TenantId
+from pipelines.routing import SERVED_COLUMNS, state_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,19 @@ class RouteTable:
     strategy: str | None
     epoch: int
     members: Sequence[Row]
+
+
+async def read_routes_at(database: Reads, tenant: TenantId, endpoint: str | None, moment: datetime) -> list[RouteTable]:
+    """The routes that were active at a moment, by endpoint."""
+    served = sql.SQL("served_from <= %s AND (served_until IS NULL OR served_until > %s)")
+    conditions = [of_tenant(tenant), *([Condition("endpoint", "=", endpoint)] if endpoint is not None else [])]
+    clause, values = where(conditions)
+    rows = await database.fetch(
+        sql.SQL("SELECT {} FROM served_routes {} AND {} ORDER BY endpoint").format(sql.SQL(SERVED_COLUMNS), clause, served),
+        [*values, moment, moment],
+    )
+    states = [state_of(tuple(row[name] for name in SERVED_COLUMNS.split(", "))) for row in rows]
+    return [RouteTable(s.endpoint, s.strategy, s.epoch, [dict(each.as_json()) for each in s.members]) for s in states]
 
 
 async def read_routes(database: Reads, tenant: TenantId, endpoint: str | None) -> list[RouteTable]:

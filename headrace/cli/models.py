@@ -520,7 +520,7 @@ def _print_answer(answer: Answer, *, as_json: bool) -> None:
             typer.echo(f"{step['state']:7} {step['step']}" + (f": {step['reason']}" if step.get("reason") else ""))
         verdict = "is in" if told["granted"] else "is refused for"
         typer.echo(f"{told['name']}@{told['version']} {verdict} {told['to_stage']} (decided in {told['decided_ms']:.0f} ms)")
-    if not told["granted"]:
+    if not told["granted"] or any(step["state"] == "failed" for step in told["delivery"]):
         raise typer.Exit(1)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,17 @@ def test_promotion_changes_the_route_after_the_server_is_warm_and_a_rollback_res
     ) != now:
         assert time.monotonic() < deadline, f"the lake still says {of_lake}"
     assert headrace("models", "served-at", second["at"], "--endpoint", "churn", "--from", "lake", data_dir=data_dir) == then
+
+    query = {"query": f'{{ routes(endpoint: "churn", asOf: "{second["at"]}") {{ epoch members {{ model version weight }} }} }}'}
+    request = urllib.request.Request(
+        f"{platform['api']}/graphql", json.dumps(query).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        (told,) = json.load(answer)["data"]["routes"]
+    assert told["epoch"] == then[0]["route_epoch"]
+    assert [(each["model"], each["version"], each["weight"]) for each in told["members"]] == [
+        (each["model"], each["version"], each["weight"]) for each in then[0]["members"]
+    ]
 
     refused = headrace("models", "delete", "churn", "1", data_dir=data_dir, code=4)
     assert "stage production" in refused["what"]
