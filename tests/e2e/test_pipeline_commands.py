@@ -25,7 +25,7 @@ def headrace(deployment: Deployment, *arguments: str) -> subprocess.CompletedPro
         "HEADRACE_DATABASE_URL": deployment.url,
         "HEADRACE_KAFKA": deployment.values["KAFKA_BOOTSTRAP"],
         "HEADRACE_UDF_URL": deployment.values["UDF_URL"],
-        "HEADRACE_DATA_DIR": str(deployment.folder.parent),
+        "HEADRACE_DATA_DIR": deployment.values["WAREHOUSE"].removesuffix("/warehouse"),
     }
     command = [sys.executable, "-m", "headrace", "pipeline", *arguments]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 from pyiceberg.catalog import Catalog
 
-import iceberg.registry
+import iceberg.row_appends
 from core.errors import CorruptDataError, InvalidInputError, NotFoundError, UnavailableError
 from core.fakes.clock import ManualClock
 from iceberg.onnx_guard import Tensor
@@ -122,7 +122,7 @@ def test_a_registration_that_breaks_before_the_row_shows_nothing(registry: Regis
         raise UnavailableError("catalog does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(iceberg.registry, "commit_on_head", broken)
+        patch.setattr(iceberg.row_appends, "commit_on_head", broken)
         with pytest.raises(UnavailableError):
             register(registry, model())
     assert registry.list() == []
