@@ -22,11 +22,11 @@ from core.clock import Clock
 from core.errors import InvalidInputError, NotFoundError
 from learning.background import with_background
 from learning.labelled import LabelledRows, baselines
-from learning.models.kind import Float32, Int64
+from learning.models.kind import FittedModel, Float32, Int64
 from learning.models.trees import fit_random_forest
 from learning.train import TrainedModel, accuracy, evaluation_of
 from learning.transforms.declaration import Declaration
-from learning.transforms.fitted import fit_transforms
+from learning.transforms.fitted import FittedTransforms, fit_transforms
 from learning.transforms.model import Transformed
 
 TREES = 100
@@ -119,8 +119,18 @@ def train_tabular(
     told = {"source": source, "rows": len(data.labels), "sha256": data.sha256, "seed": seed, "trees": trees, "depth": depth}
     duration = timedelta(seconds=clock.monotonic_seconds() - begun)
     names = data.names if before is None else before.served_names
-    evaluation = evaluation_of(fitted, kept) if kept is not None else None
-    return TrainedModel(name, fitted, artifact, names, metrics, told, duration, tags, evaluation)
+    return TrainedModel(name, fitted, artifact, names, metrics, told, duration, tags, _evaluation(forest, before, fitted, kept))
+
+
+def _evaluation(
+    forest: FittedModel, before: FittedTransforms | None, fitted: FittedModel, kept: LabelledRows | None
+) -> bytes | None:
+    """The rows that were kept, as the graph takes them: transformed where SQL transforms them."""
+    if kept is None:
+        return None
+    if before is None or before.runs == "graph":
+        return evaluation_of(fitted, kept)
+    return evaluation_of(forest, LabelledRows(before.apply(kept.features), kept.labels, kept.classes))
 
 
 def _divide(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows | None]:

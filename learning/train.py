@@ -162,10 +162,10 @@ def register(registry: Registry, models: Iterable[TrainedModel]) -> dict[str, li
 
 
 def code_hash() -> str:
-    """SHA-256 over the sources that train: the modules of this package and of `learning.models`, hexadecimal."""
+    """SHA-256 over the sources that train: the modules of this package, its models and transformations, hexadecimal."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in sorted([*here.glob("*.py"), *here.glob("models/*.py")]):
+    for path in sorted([*here.glob("*.py"), *here.glob("models/*.py"), *here.glob("transforms/**/*.py")]):
         digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

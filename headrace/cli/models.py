@@ -340,6 +340,7 @@ def reproduce(
     name: Name,
     version: Version = "1",
     data: Annotated[Path | None, typer.Option("--data", help="The training file, of a model of `headrace train run`.")] = None,
+    transforms: Annotated[Path | None, typer.Option("--transforms", help="Its transformations, if it has some.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -352,7 +353,7 @@ def reproduce(
 
     lifecycle, _ = _open(context, data_dir)
     found = lifecycle.registry.resolve(name, version)
-    report = train_again(lifecycle.registry, found, clock=SystemClock(), data=data)
+    report = train_again(lifecycle.registry, found, clock=SystemClock(), data=data, transforms=transforms)
     if as_json:
         print_json(report)
     else:

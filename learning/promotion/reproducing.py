@@ -30,6 +30,7 @@ from learning.train import (
     train_telemetry,
     train_vision,
 )
+from learning.transforms.declaration import read_declaration
 from udfs.route import ModelKey
 from udfs.sessions import load_model
 
@@ -43,11 +44,14 @@ RECIPES: Mapping[str, type_recipe] = {
 """By the source that a version names; each takes the seed and the kinds."""
 
 
-def reproduce(registry: Registry, found: ModelVersion, *, clock: Clock, data: Path | None = None) -> dict[str, Any]:
+def reproduce(
+    registry: Registry, found: ModelVersion, *, clock: Clock, data: Path | None = None, transforms: Path | None = None
+) -> dict[str, Any]:
     """Train again, and compare; the answer is JSON with `reproduced`, `verdict` and `reasons`.
 
     Args:
         data: the file of labelled rows that a version of `headrace train run` was trained on.
+        transforms: the file of its transformations, if it has some.
 
     Raises:
         CorruptDataError: the sealed artifact is gone or changed.
@@ -67,7 +71,7 @@ def reproduce(registry: Registry, found: ModelVersion, *, clock: Clock, data: Pa
         "environment_changed": _environment_difference(found),
     }
     try:
-        trained = _train_again(found, clock, data)
+        trained = _train_again(found, clock, data, transforms)
     except _CannotReproduceError as why:
         return told | {"reproduced": False, "verdict": "cannot", "reasons": [str(why)]}
     again = trained.training_data
@@ -93,7 +97,7 @@ class _CannotReproduceError(Exception):
     """Something that the training needs is not known or gone."""
 
 
-def _train_again(found: ModelVersion, clock: Clock, data: Path | None) -> TrainedModel:
+def _train_again(found: ModelVersion, clock: Clock, data: Path | None, transforms: Path | None) -> TrainedModel:
     sealed = found.training_data
     recipe = RECIPES.get(str(sealed.get("source")))
     if recipe is not None:
@@ -113,6 +117,13 @@ def _train_again(found: ModelVersion, clock: Clock, data: Path | None) -> Traine
             raise _CannotReproduceError(
                 f"the training file `{sealed.get('source')}` is not kept here: name it with `--data FILE`"
             )
+        declared = None
+        if "transforms_sha256" in found.tags:
+            if transforms is None:
+                raise _CannotReproduceError(
+                    "columns are transformed in front of the model, and the declaration is not kept here: name it with `--transforms FILE`"
+                )
+            declared = read_declaration(transforms)
         rows = load_tabular(data, label=str(sealed.get("label", "label")))
         return train_tabular(
             rows,
@@ -122,6 +133,7 @@ def _train_again(found: ModelVersion, clock: Clock, data: Path | None) -> Traine
             seed=int(sealed["seed"]),
             trees=int(sealed["trees"]),
             depth=int(sealed["depth"]),
+            transforms=declared,
         )
     raise _CannotReproduceError(
         f"the version was registered from a file: `{sealed.get('source', 'unknown')}` names no training that headrace can run"
