@@ -13,10 +13,9 @@ from pyiceberg.table import Table
 from core.clock import Clock
 from core.errors import NotFoundError
 from features.declaration import FeatureView, fingerprint, from_json, to_json
-from iceberg.commits import commit_on_head
 from iceberg.loading import must_load
 from iceberg.predicates import equals
-from iceberg.row_appends import RowAppend, scan_rows
+from iceberg.row_appends import append_rows, scan_rows, type_rows
 from iceberg.tables import FEATURE_VIEWS, ensure_tables
 
 _TABLE = FEATURE_VIEWS.identifier
@@ -55,20 +54,19 @@ class FeatureRegistry:
         mark = fingerprint(view)
         last: Registered | None = None
 
-        def next_row(head: Table) -> dict[str, Any] | None:
+        def next_row(head: Table) -> type_rows:
             nonlocal last
             last = max((_read(row) for row in scan_rows(head, equals("name", view.name))), key=_version, default=None)
             if last is not None and (last.fingerprint, last.sql_hash) == (mark, sql_hash):
-                return None
-            return {
+                return []
+            return [{
                 "name": view.name, "version": last.version + 1 if last is not None else 1, "applied_at": self._clock.now(),
                 "fingerprint": mark, "declaration": to_json(view), "pipeline": pipeline, "sql_hash": sql_hash, "epoch": epoch,
-            }  # fmt: skip
+            }]  # fmt: skip
 
-        append = RowAppend(next_row)
-        is_new = commit_on_head(must_load(self._catalog, _TABLE), append.plan, clock=self._clock)
-        if is_new:
-            return _read(append.row), True
+        added = append_rows(must_load(self._catalog, _TABLE), next_row, clock=self._clock)
+        if added:
+            return _read(added[0]), True
         assert last is not None, "nothing is to be done only where the same is there"
         return last, False
 

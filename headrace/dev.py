@@ -26,7 +26,7 @@ from iceberg.catalog import open_lake
 from iceberg.registry import open_registry
 from learning.promotion.lifecycle import open_lifecycle
 from learning.train import register_all
-from pipelines import folder
+from pipelines import deployer, folder
 from pipelines.folder import Endpoint, Route
 
 logger = logging.getLogger(__name__)
