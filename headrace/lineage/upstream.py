@@ -1,6 +1,7 @@
 """From a prediction to what it was made from.
 
 prediction -- scores --> window -- aggregates --> events (topic, partition, offset)
+     |                     '-- breaks --> rules of features
      |-- asked --> route epoch -- chose --> model versions -- trained on --> snapshot
      |-- computed by --> SQL text of then
      '-- labelled, enriched, alerted
@@ -97,6 +98,7 @@ class Upstream:
         graph.link(graph.root, "scores", window)
         subject = graph.add("subject", f"{tenant}/{entity}")
         graph.link(window, "about", subject)
+        self._verdict(graph, window, row)
         if end is None or start is None:
             graph.miss("the prediction has no window: no events are named")
             return
@@ -108,6 +110,15 @@ class Upstream:
             if commit is not None:
                 graph.link(window, "kept in", graph.add("snapshot", f"lake.{relation}@{commit[0]}", committed_at=commit[1]))
         self._events(graph, window, row)
+
+    def _verdict(self, graph: Graph, window: str, row: Row) -> None:
+        """What is wrong with the window by the rules of its features, where a pipeline has deployed them."""
+        if self.database is None or row["feature_end"] is None:
+            return
+        name, key = f"feature_verdicts_{row['pipeline']}", (row["tenant_id"], row["entity_id"], row["feature_end"])
+        for each in self.database.rows(name, "tenant_id = %s AND entity_id = %s AND feature_time = %s", key) or []:
+            place = f"{name}/{key[0]}/{key[1]}/{_iso(key[2])}"
+            graph.link(window, "breaks", graph.add("verdict", place, rules=list(each["rules"]), refused=each["refused"]))
 
     def _events(self, graph: Graph, window: str, row: Row) -> None:
         if self.database is not None and self._topic_events(graph, window, row):
