@@ -291,6 +291,11 @@ class _Check:
         wanted = [*self._columns, "sink_epoch", *([OPERATION] if changelog else [])]
         lake.register(self._duck, "history_stored", self._catalog, pinned, wanted)
         self._duck.execute("CREATE OR REPLACE TEMP TABLE history AS SELECT * FROM history_stored")
+        keys = ", ".join(map(quote, (*view.entity, view.timestamp)))
+        # What an earlier version made, or a view read again when it was created, was no answer of this version's then.
+        self._duck.execute(
+            f"CREATE OR REPLACE TEMP TABLE earlier AS SELECT DISTINCT {keys} FROM history WHERE sink_epoch <= {since_epoch}"
+        )
         epochs = self._duck.execute(
             "SELECT DISTINCT sink_epoch FROM (SELECT sink_epoch FROM history UNION ALL SELECT sink_epoch FROM events_stored)"
             f" WHERE sink_epoch > {since_epoch} ORDER BY ALL"
@@ -298,8 +303,8 @@ class _Check:
         chosen = _spread([int(epoch) for (epoch,) in epochs], moments)
         for epoch in chosen:
             self._use_events(f"sink_epoch <= {epoch}")
-            self._duck.execute(f"CREATE OR REPLACE TEMP TABLE offline_rows AS {self._offline_sql(latest=False)}")
-            self._duck.execute(f"CREATE OR REPLACE TEMP TABLE online_rows AS {self._history_sql(epoch, changelog)}")
+            for side, sql in (("offline", self._offline_sql(latest=False)), ("online", self._history_sql(epoch, changelog))):
+                self._duck.execute(f"CREATE OR REPLACE TEMP TABLE {side}_rows AS FROM ({sql}) ANTI JOIN earlier USING ({keys})")
             self._compare(f"epoch {epoch}")
         self.moments = len(chosen)
 

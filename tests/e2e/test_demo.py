@@ -34,7 +34,7 @@ def demo(data_dir: Path, *arguments: str) -> dict[str, Any]:
     return summary
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_the_demo_passes_its_own_checks_and_writes_the_promised_summary(tmp_path: Path) -> None:
     summary = demo(tmp_path, "--seconds", "25")
     assert summary["ok"]
@@ -50,6 +50,21 @@ def test_the_demo_passes_its_own_checks_and_writes_the_promised_summary(tmp_path
     assert sum(tenant["late"] for tenant in summary["tenants"].values()) > 0
     assert not (tmp_path / "demo" / "run.json").exists()
     assert not any(accepts_connections("127.0.0.1", port) for port in _ports(tmp_path / "demo" / "logs"))
+    _check_features(tmp_path)
+
+
+def _check_features(data_dir: Path) -> None:
+    """What the stopped demo left: online and offline features agree, and nothing runs on afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", "--log-level", "warning", "features", "verify", "--json", "--data-dir", str(data_dir)],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["mismatches"] == 0
+    assert report["compared"] > 10_000
+    assert {name for name, view in report["views"].items() if view["moments"] > 5} == {"plant", "telemetry", "vision"}
+    assert not (data_dir / "demo" / "run.json").exists()
 
 
 @pytest.mark.timeout(300)

@@ -137,7 +137,7 @@ def test_a_history_that_lacks_or_invents_rows_is_found(world: World) -> None:
 
 
 def test_a_read_sees_the_event_that_it_waits_for(world: World) -> None:
-    """Row 32: read-your-writes by position, and the answer says as of when it is."""
+    """Row 32: read-your-writes by position, and the answer says as of when it is. U49: seconds, where others took 10 to 20 minutes."""
     view = world.views[f"{world.name}c"]
     event = {
         "tenant_id": "acme", "entity_id": "newcomer", "event_id": "n1", "event_time": SystemClock().now().isoformat(), "a": 4.0, "b": 1.0, "c": 2.0,
@@ -230,6 +230,10 @@ def test_a_training_set_says_what_was_served(world: World) -> None:
     now = SystemClock().now()
     chosen = choose([f"{view.name}:a_avg"], world.views)
     entity = [{"tenant_id": "acme", "entity_id": "sensor-1"}]
+    newest = online.get(world.connection, chosen, entity, lambda: START + timedelta(hours=1))
+    as_of = get_as_of(world.catalog, chosen, entity, START + timedelta(hours=1), now, Known.CORRECTED)
+    assert list(newest.rows[0].values) == list(as_of.rows[0].values), "U39: the same columns online and offline"
+    assert newest.rows[0].values == pytest.approx(as_of.rows[0].values), "U38: and the same values"
     then = get_as_of(world.catalog, chosen, entity, START + timedelta(seconds=60), now, Known.THEN)
     corrected = get_as_of(world.catalog, chosen, entity, START + timedelta(seconds=60), now, Known.CORRECTED)
     assert then.rows[0].views[view.name].status == "missing", "the lake learned of that minute only later"

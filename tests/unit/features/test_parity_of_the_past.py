@@ -114,6 +114,15 @@ def test_a_retraction_that_was_forgotten_is_found(lake: Lake) -> None:
     assert report.moments == 2
 
 
+def test_what_an_earlier_version_made_is_not_held_against_the_present_one(lake: Lake) -> None:
+    _events(lake, *EVENTS)
+    _history(lake, (1, 1, "a", 10, 100.0, 1), *HISTORY[1:2], HISTORY[4])
+    _, found = compare_past(lake.catalog, VIEW, since_epoch=1)
+    assert found == [], "the row of epoch 1 was made by another definition"
+    _, found = compare_past(lake.catalog, VIEW)
+    assert {each.entity["entity_id"] for each in found} == {"a"}
+
+
 def test_windows_that_close_wait_for_the_slowest_partition(lake: Lake) -> None:
     offline = VIEW.offline
     assert offline is not None
