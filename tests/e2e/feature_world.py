@@ -126,12 +126,15 @@ class Batch:
 def batches(real: Sequence[tuple[float, float, float]], simulated: int, *, seed: int, count: int) -> Iterator[Batch]:
     """The events in `count` batches: 5 % late by up to a minute, 2 % of all corrected, by events that come later still.
 
+    The last batch holds one event of each stream that is on time and later than all others.
+
     Args:
-        real: readings of `c`, in their order; corrections are drawn from them alone, at twice the rate.
+        real: readings of `c`, in their order; corrections are drawn from them alone.
         simulated: how many readings of pumps for `w`.
     """
     randomness = random.Random(seed)
     arriving: list[tuple[float, int, str, dict[str, object]]] = []
+    corrected = 0.02 * (simulated + len(real)) / len(real)
     number = 0
     for i in range(simulated):
         seconds, entity = i * 0.05, f"pump-{i % 8}"
@@ -144,7 +147,7 @@ def batches(real: Sequence[tuple[float, float, float]], simulated: int, *, seed:
         number += 1
         event = _event(f"c{i}", entity, seconds, values)
         arriving.append((_arrival(seconds, randomness), number, "c", event))
-        if randomness.random() < 0.04:
+        if randomness.random() < corrected:
             number += 1
             mended = {**event, "a": values[0] + 1.0, "b": values[1] * 1.5}
             arriving.append((seconds + randomness.uniform(1, 120), number, "c", mended))
@@ -155,6 +158,9 @@ def batches(real: Sequence[tuple[float, float, float]], simulated: int, *, seed:
         for _, _, stream, event in arriving[begin : begin + size]:
             records[stream].append(event)
         yield Batch(records)
+    end = max(simulated, len(real)) * 0.05 + 300
+    last = {each: [_event(f"{each}-end", "the-end", end, (0.0, 0.0, 0.0))] for each in ("w", "c")}
+    yield Batch(last)
 
 
 def send(producer: Producer, topic: str, records: Sequence[dict[str, object]]) -> int:

@@ -74,6 +74,7 @@ def _replay(platform: dict[str, str], root: Path, name: str, *, real: int, simul
             last[ending] = max(last[ending], send(producer, f"events.{name}{ending}", records))
         # Every batch is an epoch of its own at least: the views are watched while time goes on.
         online.wait_for(connection, [views[f"{name}c"]], {0: last["c"]}, 60)
+    online.wait_for(connection, [views[f"{name}w"]], {0: last["w"]}, 120)
     return World(settings, catalog, views, connection, name, producer, last)
 
 
