@@ -58,9 +58,7 @@ class IcebergSink:
             raise UnsupportedQuery("iceberg sinks of type `upsert` are not supported yet", fix="Write type = 'append-only'.")
         self._force_append_only = parse_bool(options, "force_append_only", default=False)
         self._create = parse_bool(options, "create_table_if_not_exists", default=False)
-        parse_int(
-            options, "commit_checkpoint_interval", default=1, minimum=1
-        )  # each delivery is a commit; the engine sets the pace
+        parse_int(options, "commit_checkpoint_interval", default=1, minimum=1)  # each delivery is a commit; see `Delivery`
         self._catalog_type = must_get_option(options, "catalog.type", what=_WHAT)
         if self._catalog_type not in ("jdbc", "rest"):
             raise UnsupportedQuery(

@@ -27,7 +27,8 @@ def nowhere(_step: str) -> None:
 
 _BATCH_ROWS = 200_000  # a delivery is held in memory; more epochs than this go in several deliveries
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-# A lake commit writes files; one a second keeps their number low (RisingWave's checkpoint interval is a second, too).
+# A lake commit writes files; one a second keeps their number low (RisingWave's checkpoint interval is a second, too), and
+# `commit_checkpoint_interval` counts checkpoints as there.
 _PACE_SECONDS = {"iceberg": 1.0}
 
 
@@ -61,6 +62,8 @@ class Delivery:
         self.purged = self.purging = 0
         self.problem: str | None = None
         self._pace = _PACE_SECONDS.get(sink.options.get("connector", ""), 0.0)
+        if self._pace:
+            self._pace *= int(sink.options.get("commit_checkpoint_interval", "1"))
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
 
     def start(self) -> None:
