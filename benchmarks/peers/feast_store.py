@@ -1,4 +1,4 @@
-"""Feast, run in a virtual environment of its own: point-in-time joins and online reads of what `benchmarks/features.py` wrote.
+"""Feast, run in a virtual environment of its own: point-in-time joins and online reads of what `benchmarks/feature_store.py` wrote.
 
 feast_store.py history FOLDER          joins FOLDER/labels.parquet to FOLDER/history.parquet with the file (Dask) offline store
 feast_store.py online FOLDER sqlite|redis [HOST:PORT]

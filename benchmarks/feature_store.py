@@ -1,6 +1,6 @@
 """Features beside Feast and beside plain DuckDB: point-in-time joins, and online reads over the wire. Equal results come first.
 
-    .venv/bin/python benchmarks/features.py [history] [online]      prints one JSON document
+    .venv/bin/python benchmarks/feature_store.py [history] [online]      prints one JSON document
 
 Feast comes in an environment of its own, Redis from Debian:
 
