@@ -15,9 +15,9 @@ from pipelines.template import Rendered
 
 
 def in_folders(names: Sequence[str] | None = None) -> dict[str, str]:
-    """The feature views of pipeline folders, by name; default: of all that come with headrace."""
+    """The feature views of built-in pipelines, by name; default: of all of them."""
     found: dict[str, str] = {}
-    for pipeline in folder.find(names if names is not None else folder.built_in_names()):
+    for pipeline in (folder.load(folder.BUILT_IN / name) for name in (folder.built_in_names() if names is None else names)):
         for path, text in pipeline.files:
             if "features" not in path.rpartition("/")[2]:
                 continue
