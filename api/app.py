@@ -12,6 +12,7 @@ from fastapi import FastAPI
 import api.experiments.routes
 import api.graphql.endpoint
 import api.health
+import api.identity.login
 import api.inference.routes
 import api.ingest.routes
 import api.v2.routes
@@ -23,7 +24,9 @@ from api.graphql.context import Services
 from api.graphql.models import ModelLifecycle
 from api.http import problems
 from api.http.guard import OriginGuard
-from api.http.identity import Authenticator
+from api.identity.authenticator import build_authenticator
+from api.identity.keys import KeyStore
+from api.identity.login import LoginLinks
 from api.inference.active_routes import ActiveRoutes
 from api.inference.lineage import Lineage
 from api.inference.service import Inference
@@ -75,9 +78,11 @@ def build_app(
     inference = Inference(
         ActiveRoutes(database, clock), settings.udf_url, Lineage(lake, clock), log, clock, experiments=experiments
     )
-    authenticator = Authenticator(settings)
+    authenticator = build_authenticator(settings, database, clock)
     services = Services(
         clock=clock,
+        access=authenticator.access,
+        keys=KeyStore(database),
         database=database,
         lake=lake,
         ingestion=ingestion,
@@ -95,6 +100,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await database.open()
+        await authenticator.access.start()
         for hub in hubs:
             await hub.start()
         logger.info("api started")
@@ -106,6 +112,7 @@ def build_app(
             await asyncio.to_thread(inference.close)
             await asyncio.to_thread(v2.close)
             await asyncio.to_thread(log.close, FLUSH_SECONDS)
+            await authenticator.access.stop()
             await database.close()
             logger.info("api stopped")
 
@@ -121,6 +128,7 @@ def build_app(
     app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
     app.include_router(api.inference.routes.build_router(inference, authenticator))
     app.include_router(api.experiments.routes.build_router(experiments, authenticator))
+    app.include_router(api.identity.login.build_router(LoginLinks(database), authenticator, database, clock))
     probes = api.health.build_probes(database, log, lake, settings.udf_url, hubs[0])
     app.include_router(api.health.build_router(probes, lifecycle))
     version = api.health.headrace_version()

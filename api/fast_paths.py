@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.identity import Authenticator
 from api.http.problems import problem, problem_of, status_of
+from api.identity.authenticator import Authenticator
 from api.inference.routes import PATH, answer_predict
 from api.inference.service import Inference
 from api.v2.routes import answer_infer

@@ -88,6 +88,29 @@ class ExperimentSettings(_Frozen):
     )
 
 
+class TokenSettings(_Frozen):
+    """Which JSON web tokens the API takes; none while there is neither a secret nor a JWKS."""
+
+    secret: SecretStr | None = Field(None, description="Shared secret of HS256 tokens, for development.", min_length=32)
+    jwks_url: str | None = Field(None, description="Where the issuer publishes its keys, for RS256 and ES256.")
+    jwks_seconds: float = Field(300.0, gt=0, description="The issuer's keys are fetched again after so long.")
+    issuer: str | None = Field(None, description="Required `iss`; empty takes any.")
+    audience: str = Field("headrace", description="Required `aud`.")
+    tenant_claim: str = Field("tenant", description="The claim that names the tenant.")
+    roles_claim: str = Field("roles", description="The claim that names roles: a text or a list.")
+    leeway_seconds: float = Field(10.0, ge=0, le=300, description="Difference of clocks that is forgiven.")
+
+
+class SessionSettings(_Frozen):
+    """Sessions of people in a browser."""
+
+    hours: float = Field(12.0, gt=0, description="Length of a session.")
+    secret: SecretStr | None = Field(
+        None, description="Signs sessions; default: a file in the data folder. Several API processes need the same one."
+    )
+    secure: bool = Field(False, description="The cookie is sent over https only; switch on behind TLS.")
+
+
 class S3Settings(_Frozen):
     """How a warehouse `s3://BUCKET/PREFIX` is reached; what is empty is left to the AWS environment of the process."""
 
@@ -165,6 +188,8 @@ class Settings(_Frozen):
         default={},
         description="Development keys: tenant to key, as JSON. `Authorization: Bearer KEY` makes the caller that tenant.",
     )
+    tokens: TokenSettings = TokenSettings()
+    sessions: SessionSettings = SessionSettings()
     api_allowed_origins: tuple[str, ...] = Field(
         default=(), description="Web origins besides the API's own that may call it, e.g. `http://localhost:3000`."
     )

@@ -12,7 +12,7 @@ from api.experiments.dealing import Share
 from api.experiments.model import Experiment, ExperimentInput
 from api.experiments.service import Experiments
 from api.experiments.verdict import ExperimentResult
-from api.http.identity import Authenticator
+from api.identity.authenticator import Authenticator
 
 MAX_UNITS = 10_000
 
@@ -114,7 +114,7 @@ def build_router(experiments: Experiments, authenticator: Authenticator) -> APIR
     @router.post("", status_code=201)
     async def create(request: Request, asked: ExperimentInput) -> CreatedAnswer:
         """Create an experiment; no unit takes part before it is started."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "operate")).tenant
         experiment, warnings = await experiments.create(tenant, asked)
         message = f"Experiment '{experiment.name}' created successfully"
         return CreatedAnswer(experiment_id=experiment.experiment_id, message=message, warnings=warnings)
@@ -122,35 +122,39 @@ def build_router(experiments: Experiments, authenticator: Authenticator) -> APIR
     @router.get("")
     async def list_experiments(request: Request) -> list[ExperimentSummary]:
         """Your experiments, the newest first."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "read")).tenant
         return [_summary(each) for each in await experiments.all_of(tenant)]
 
     @router.get("/{exp_id}", responses=_NOT_FOUND)
     async def result(request: Request, exp_id: str) -> ExperimentResult:
         """What an experiment says now."""
-        return await experiments.result(authenticator.authenticate(request).tenant, exp_id)
+        return await experiments.result((await authenticator.authenticate(request, "read")).tenant, exp_id)
 
     @router.post("/{exp_id}/start", responses=_START)
     async def start(request: Request, exp_id: str) -> ChangedAnswer:
         """Resolve the variants' models and let units in."""
-        return _changed(await experiments.start(authenticator.authenticate(request).tenant, exp_id), "started")
+        return _changed(
+            await experiments.start((await authenticator.authenticate(request, "operate")).tenant, exp_id), "started"
+        )
 
     @router.post("/{exp_id}/stop", responses=_NOT_FOUND)
     async def stop(request: Request, exp_id: str) -> ChangedAnswer:
         """Let no more units in; conversions of those that are in still count."""
-        return _changed(await experiments.stop(authenticator.authenticate(request).tenant, exp_id), "stopped")
+        return _changed(
+            await experiments.stop((await authenticator.authenticate(request, "operate")).tenant, exp_id), "stopped"
+        )
 
     @router.post("/{exp_id}/assignments", responses=_NOT_RUNNING)
     async def assign(request: Request, exp_id: str, asked: UnitsInput) -> AssignmentsAnswer:
         """Deal units to variants and note the exposure; a unit gets the same variant each time."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "predict")).tenant
         shares = await experiments.assign(tenant, exp_id, asked.unit_ids)
         return AssignmentsAnswer(experiment_id=exp_id, assignments=[_assignment(share) for share in shares])
 
     @router.post("/{exp_id}/conversions", status_code=202, responses=_NOT_FOUND)
     async def convert(request: Request, exp_id: str, asked: ConversionsInput) -> ConversionsAnswer:
         """Note that units converted, at any time after they were exposed."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "ingest")).tenant
         units = {each.unit_id: each.converted_at for each in asked.conversions}
         return ConversionsAnswer(experiment_id=exp_id, accepted=await experiments.convert(tenant, exp_id, units))
 

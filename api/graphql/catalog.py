@@ -10,7 +10,7 @@ from strawberry.scalars import JSON
 
 from api.graphql.predictions import PageInfo, Role
 from api.graphql.scalars import BigInt, Cursor
-from api.http.identity import Identity
+from api.identity.identity import Identity
 from api.live.changes import Row
 from api.reading import routes
 from api.reading.predictions import Page
@@ -22,11 +22,13 @@ from iceberg.registry import ModelVersion
 class IdentityType:
     tenant: str
     roles: list[str]
-    method: str = strawberry.field(description="How you were recognised: `key`, or `development` on a loopback listener.")
+    method: str = strawberry.field(
+        description="How you were recognised: key, token, session, or development on a loopback listener."
+    )
 
     @staticmethod
     def of(identity: Identity) -> IdentityType:
-        return IdentityType(tenant=identity.tenant, roles=sorted(identity.roles), method=identity.method)
+        return IdentityType(tenant=identity.tenant, roles=[identity.role], method=identity.method)
 
 
 @strawberry.type(description="A model's place in a route.")

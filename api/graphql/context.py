@@ -10,8 +10,10 @@ from strawberry.types import Info
 
 from api.database import Database
 from api.graphql.models import ModelLifecycle
-from api.http.identity import Identity
-from api.http.problems import ForbiddenError, UnauthenticatedError
+from api.http.problems import UnauthenticatedError
+from api.identity.access import Access
+from api.identity.identity import Identity, Permission
+from api.identity.keys import KeyStore
 from api.ingest.service import Ingestion
 from api.live.changes import Row
 from api.live.hub import Hub
@@ -29,6 +31,8 @@ class Services:
     """Everything that the schema's resolvers use, made by `api.app`."""
 
     clock: Clock
+    access: Access
+    keys: KeyStore
     database: Database
     lake: Lake
     ingestion: Ingestion
@@ -59,23 +63,39 @@ class Context(BaseContext):
 
     @property
     def identity(self) -> Identity:
-        """Who calls.
+        """Who calls, and may read.
 
         Raises:
             UnauthenticatedError: nobody said so (a socket before its `connection_init`).
+            ForbiddenError: they may not read.
         """
-        if self._identity is None:
-            raise UnauthenticatedError("no credentials were given")
-        return self._identity
+        return self.caller("read")
 
     @identity.setter
     def identity(self, identity: Identity) -> None:
         self._identity = identity
 
-    def must_be_admin(self) -> None:
-        """Raises ForbiddenError unless the caller is an admin."""
-        if "admin" not in self.identity.roles:
-            raise ForbiddenError("this needs the role admin")
+    def caller(self, needs: Permission) -> Identity:
+        """Who calls, and may do what is needed.
+
+        Raises:
+            UnauthenticatedError: nobody said so, or the credentials are not good any more.
+            ForbiddenError: they may not do that.
+        """
+        return self.anybody.must(needs)
+
+    @property
+    def anybody(self) -> Identity:
+        """Who calls, whatever they may.
+
+        Raises:
+            UnauthenticatedError: nobody said so, or the credentials are not good any more.
+        """
+        if self._identity is None:
+            raise UnauthenticatedError("no credentials were given")
+        if not self.services.access.is_open(self._identity):
+            raise UnauthenticatedError("the credentials are not valid any more")
+        return self._identity
 
     async def _load_labels(self, prediction_ids: list[str]) -> list[Row | None]:
         found = await read_labels(self.services.database, self.identity.tenant, list(dict.fromkeys(prediction_ids)))

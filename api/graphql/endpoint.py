@@ -16,7 +16,7 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from api.graphql.context import Context, Services
 from api.graphql.sharing import encode_message
-from api.http.identity import Authenticator
+from api.identity.authenticator import Authenticator
 from core.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ def build_router(schema: strawberry.Schema, services: Services, authenticator: A
     `authorization`, or by the headers of its upgrade; so scripts and browsers both can.
     """
 
-    def context_of(connection: HTTPConnection) -> Context:
+    async def context_of(connection: HTTPConnection) -> Context:
         if connection.scope["type"] == "websocket":
             return Context(services, None)
-        return Context(services, authenticator.authenticate(connection))
+        return Context(services, await authenticator.authenticate(connection))
 
     class Router(GraphQLRouter[Context, None]):
         graphql_transport_ws_handler_class = _SocketHandler
@@ -57,7 +57,7 @@ def build_router(schema: strawberry.Schema, services: Services, authenticator: A
             try:
                 connection = context.request
                 assert connection is not None, "the endpoint sets it before it calls"
-                context.identity = authenticator.authenticate(connection, bearer=bearer)
+                context.identity = await authenticator.authenticate(connection, bearer=bearer)
             except HeadraceError as error:
                 raise ConnectionRejectionError from error
             acknowledged: UnsetType = UNSET  # strawberry declares its marker as Any

@@ -8,7 +8,10 @@ from datetime import datetime
 import strawberry
 
 from api.graphql.context import type_info
+from api.graphql.keys import ApiKeyInput, ApiKeyType, NewApiKey
 from api.graphql.models import PromotionResult, Stage
+from api.identity.identity import Identity, parse_role, parse_scope
+from api.identity.keys import parse_days
 from api.ingest.rows import ParsedRow
 from api.ingest.service import MAX_ROWS
 from core.errors import InvalidInputError
@@ -41,7 +44,7 @@ class Mutation:
         if len(input) > MAX_ROWS:
             raise InvalidInputError(f"there are more than {MAX_ROWS} labels", fix="Send them in several requests.")
         rows = [_row(number, label) for number, label in enumerate(input)]
-        answer = await info.context.services.ingestion.labels(info.context.identity.tenant, rows)
+        answer = await info.context.services.ingestion.labels(info.context.caller("feedback").tenant, rows)
         rejected = {refusal.row: refusal for refusal in answer.rejected}
         return [
             FeedbackResult(
@@ -58,22 +61,45 @@ class Mutation:
         "Needs the role admin."
     )
     async def promote_model(self, info: type_info, name: str, version: int, to: Stage) -> PromotionResult:
-        info.context.must_be_admin()
+        caller = info.context.caller("administer")
         lifecycle = info.context.services.must_decide_models()
-        return PromotionResult.of(await lifecycle.promote(name, version, to.value, actor=_actor(info)))
+        return PromotionResult.of(await lifecycle.promote(name, version, to.value, actor=_actor(caller)))
 
     @strawberry.mutation(
         description="Give production back to the version that had it before, or to `to`, with the routes from before. Needs the role admin."
     )
     async def rollback_model(self, info: type_info, name: str, to: int | None = None) -> PromotionResult:
-        info.context.must_be_admin()
+        caller = info.context.caller("administer")
         lifecycle = info.context.services.must_decide_models()
-        return PromotionResult.of(await lifecycle.roll_back(name, to, actor=_actor(info)))
+        return PromotionResult.of(await lifecycle.roll_back(name, to, actor=_actor(caller)))
+
+    @strawberry.mutation(description="Make a key for this tenant; its text is shown this once. Needs the role admin.")
+    async def create_api_key(self, info: type_info, input: ApiKeyInput) -> NewApiKey:  # noqa: A002  # the contract's name
+        tenant = info.context.caller("administer").tenant
+        services = info.context.services
+        key, text = await services.keys.create(
+            tenant,
+            parse_role(input.role),
+            services.clock.now(),
+            scopes=None if input.scopes is None else frozenset(parse_scope(scope) for scope in input.scopes),
+            valid=None if input.days is None else parse_days(input.days),
+            note=input.note,
+        )
+        await services.access.look()
+        return NewApiKey(key=text, api_key=ApiKeyType.of(key))
+
+    @strawberry.mutation(description="Take a key's validity away, at once. Needs the role admin.")
+    async def revoke_api_key(self, info: type_info, id: strawberry.ID) -> ApiKeyType:  # noqa: A002  # the contract's name
+        tenant = info.context.caller("administer").tenant
+        services = info.context.services
+        key = await services.keys.revoke(str(id), services.clock.now(), tenant=tenant)
+        await services.access.look()
+        return ApiKeyType.of(key)
 
 
-def _actor(info: type_info) -> str:
+def _actor(caller: Identity) -> str:
     """Who asks, for the record."""
-    return f"graphql:{info.context.identity.tenant}"
+    return f"graphql:{caller.tenant}:{caller.subject or caller.method}"
 
 
 def _row(number: int, label: FeedbackInput) -> ParsedRow:

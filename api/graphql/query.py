@@ -11,6 +11,7 @@ from strawberry.scalars import JSON
 from api.graphql.catalog import IdentityType, ModelVersionType, QuarantineConnection, RouteTable
 from api.graphql.context import type_info
 from api.graphql.features import FeatureRow, FeatureViewType
+from api.graphql.keys import ApiKeyType
 from api.graphql.models import ModelComparison, Stage
 from api.graphql.predictions import Prediction, PredictionConnection, PredictionFilterInput, to_filter
 from api.graphql.scalars import Cursor
@@ -88,7 +89,7 @@ class Query:
     async def compare_models(self, info: type_info, name: str, a: int, b: int) -> ModelComparison:
         identity = info.context.identity
         lifecycle = info.context.services.must_decide_models()
-        tenant = None if "admin" in identity.roles else identity.tenant
+        tenant = None if identity.may("administer") else identity.tenant
         return ModelComparison.of(await lifecycle.compare(name, a, b, tenant=tenant))
 
     @strawberry.field(
@@ -97,7 +98,7 @@ class Query:
     async def quarantine(
         self, info: type_info, stream: str, first: int = 50, after: Cursor | None = None
     ) -> QuarantineConnection:
-        info.context.must_be_admin()
+        info.context.caller("administer")
         return QuarantineConnection.of(await info.context.services.quarantine.page(stream, first=first, after=after))
 
     @strawberry.field(
@@ -112,6 +113,11 @@ class Query:
         _ = info.context.identity
         return [FeatureViewType.of(found) for found in (await info.context.services.features.views()).values()]
 
+    @strawberry.field(description="Keys of this tenant, the newest first; needs the role admin.")
+    async def api_keys(self, info: type_info) -> list[ApiKeyType]:
+        tenant = info.context.caller("administer").tenant
+        return [ApiKeyType.of(key) for key in await info.context.services.keys.all(tenant)]
+
     @strawberry.field(description="Who you are to this API.")
     def me(self, info: type_info) -> IdentityType:
-        return IdentityType.of(info.context.identity)
+        return IdentityType.of(info.context.anybody)

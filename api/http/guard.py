@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.identity import is_loopback
+from api.http.loopback import is_loopback
 from api.http.problems import problem
 
 _POLICY_VIOLATION = 1008

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.body import read_body
-from api.http.identity import Authenticator
+from api.identity.authenticator import Authenticator
 from api.inference.service import Inference
 
 PATH = "/predict"
@@ -98,7 +98,7 @@ def build_router(inference: Inference, authenticator: Authenticator) -> APIRoute
 
 async def answer_predict(inference: Inference, authenticator: Authenticator, request: Request) -> Response:
     """Answer a request; what is wrong with it is raised."""
-    tenant = authenticator.authenticate(request).tenant
+    tenant = (await authenticator.authenticate(request, "predict")).tenant
     body = await read_body(request, max_bytes=MAX_BODY_BYTES)
     answer = await inference.predict(tenant, body)
     return Response(answer.body, answer.status, media_type="application/json")

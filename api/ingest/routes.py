@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Query, Request, Response
 
 from api.http.body import read_body
-from api.http.identity import Authenticator
+from api.identity.authenticator import Authenticator
 from api.ingest.service import Ingestion
 from api.ingest.verdicts import IngestAnswer
 
@@ -53,7 +53,7 @@ def build_router(ingestion: Ingestion, authenticator: Authenticator) -> APIRoute
         event_time: str | None = Query(None, max_length=64, description="Binary only: when it was made; default now."),
     ) -> IngestAnswer:
         """Send events to a stream: a JSON object, an array, one object a line, or one raw binary payload."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "ingest")).tenant
         content_type = _media_type(request)
         if _is_binary(content_type):
             payload = await read_body(request, max_bytes=MAX_BINARY_BYTES)
@@ -68,7 +68,7 @@ def build_router(ingestion: Ingestion, authenticator: Authenticator) -> APIRoute
     @router.post("/feedback", status_code=202, responses=_RESPONSES, openapi_extra=_JSON_BODY)
     async def feedback(request: Request, response: Response) -> IngestAnswer:
         """Send labels: rows `{prediction_id, label, labelled_at?, source?}`, in any order, late or corrected."""
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "feedback")).tenant
         body = await read_body(request, max_bytes=MAX_BODY_BYTES)
         return _with_status(await ingestion.feedback(tenant, body, _media_type(request)), response)
 

@@ -14,8 +14,8 @@ from typing import Any
 from psycopg import sql
 
 from api.database import Reads
-from api.http.identity import Identity
 from api.http.problems import ForbiddenError
+from api.identity.identity import Identity
 from api.reading.lake import Lake
 from core.clock import Clock
 from core.errors import InvalidInputError, NotFoundError
@@ -68,7 +68,7 @@ class Features:
         views = {name: found.view for name, found in (await self.views()).items()}
         if view not in views:
             raise NotFoundError(f"there is no feature view `{view}`", where="features")
-        if TENANT not in views[view].entity and "admin" not in identity.roles:
+        if TENANT not in views[view].entity and not identity.may("administer"):
             raise ForbiddenError(f"feature view `{view}` belongs to no tenant: this needs the role admin")
         if len(keys) > MOST_KEYS:
             raise InvalidInputError(f"{len(keys)} keys are more than {MOST_KEYS}", where="keys", fix="Ask in several calls.")

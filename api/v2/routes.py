@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 
 from api.health import Lifecycle, Probe, check_health
 from api.http.body import read_body
-from api.http.identity import Authenticator
 from api.http.problems import RETRY_AFTER_SECONDS, status_of
+from api.identity.authenticator import Authenticator
 from api.inference.routes import MAX_BODY_BYTES
 from api.v2.service import EXTENSIONS, NAME, PLATFORM, V2, Inferred, ModelInfo, TensorInfo
 from api.v2.tensors import Array, from_bytes, from_values, to_bytes
@@ -53,7 +53,7 @@ def build_router(v2: V2, authenticator: Authenticator, probes: list[Probe], life
         """What a model takes and gives."""
 
         async def answer() -> Response:
-            tenant = authenticator.authenticate(request).tenant
+            tenant = (await authenticator.authenticate(request, "read")).tenant
             return JSONResponse(_metadata_json(await v2.describe(tenant, name, model_version)))
 
         return await _told(answer)
@@ -64,7 +64,7 @@ def build_router(v2: V2, authenticator: Authenticator, probes: list[Probe], life
         """Whether a model answers a row."""
 
         async def answer() -> Response:
-            tenant = authenticator.authenticate(request).tenant
+            tenant = (await authenticator.authenticate(request, "read")).tenant
             is_ready = await v2.is_ready(tenant, name, model_version)
             return JSONResponse({"name": name, "ready": is_ready}, status_code=200 if is_ready else 503)
 
@@ -83,7 +83,7 @@ async def answer_infer(v2: V2, authenticator: Authenticator, request: Request, n
     """Answer an inference request, also with what is wrong with it."""
 
     async def answer() -> Response:
-        tenant = authenticator.authenticate(request).tenant
+        tenant = (await authenticator.authenticate(request, "predict")).tenant
         body = await read_body(request, max_bytes=MAX_BODY_BYTES)
         length = request.headers.get(HEADER_LENGTH)
         asked, inputs = _parse(body, length) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(_parse, body, length)

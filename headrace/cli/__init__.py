@@ -15,6 +15,7 @@ import typer
 
 from core.errors import ConfigError, ConflictError, HeadraceError, InvalidInputError, NotFoundError, UnavailableError
 from headrace.cli import (
+    access,
     bench,
     config,
     demo,
@@ -52,6 +53,8 @@ app.add_typer(routes.app, name="routes")
 app.add_typer(models.app, name="models")
 app.add_typer(tables.app, name="tables")
 app.add_typer(features.app, name="features")
+app.add_typer(access.keys, name="keys")
+app.add_typer(access.tenants, name="tenants")
 app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)

@@ -14,8 +14,9 @@ import grpc
 from starlette.requests import HTTPConnection
 
 from api.health import Lifecycle, Probe, check_health
-from api.http.identity import Authenticator
 from api.http.problems import ForbiddenError, TooLargeError, UnauthenticatedError
+from api.identity.authenticator import Authenticator
+from api.identity.identity import Permission
 from api.v2.grpc import open_inference_pb2 as pb
 from api.v2.service import EXTENSIONS, NAME, PLATFORM, V2, Inferred, TensorInfo
 from api.v2.tensors import Array, Output, from_bytes, from_values, to_bytes
@@ -75,11 +76,11 @@ class V2Servicer:
         return pb.ServerMetadataResponse(name=NAME, version=self._version, extensions=EXTENSIONS)
 
     async def model_ready(self, request: pb.ModelReadyRequest, context: Any) -> pb.ModelReadyResponse:
-        tenant = self._tenant(context)
+        tenant = await self._tenant(context, "read")
         return pb.ModelReadyResponse(ready=await self._v2.is_ready(tenant, request.name, request.version or None))
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, context: Any) -> pb.ModelMetadataResponse:
-        info = await self._v2.describe(self._tenant(context), request.name, request.version or None)
+        info = await self._v2.describe(await self._tenant(context, "read"), request.name, request.version or None)
         return pb.ModelMetadataResponse(
             name=info.name,
             versions=info.versions,
@@ -91,7 +92,7 @@ class V2Servicer:
     async def model_infer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         inputs = _inputs(request)
         wanted = [each.name for each in request.outputs]
-        tenant = self._tenant(context)
+        tenant = await self._tenant(context, "predict")
         found = await self._v2.infer(tenant, request.model_name, request.model_version or None, inputs, wanted or None)
         return _answer(request, found, raw=bool(request.raw_input_contents))
 
@@ -112,10 +113,10 @@ class V2Servicer:
             for name, call, taken, given in calls
         }
 
-    def _tenant(self, context: Any) -> TenantId:
+    async def _tenant(self, context: Any, needs: Permission) -> TenantId:
         headers = [(name.encode(), _bytes(value)) for name, value in context.invocation_metadata() or ()]
         scope = {"type": "http", "headers": headers, "client": (_host_of(context.peer()), 0)}
-        return self._authenticator.authenticate(HTTPConnection(scope)).tenant
+        return (await self._authenticator.authenticate(HTTPConnection(scope), needs)).tenant
 
 
 def build_server(servicer: V2Servicer, host: str, port: int) -> tuple[Any, int]:

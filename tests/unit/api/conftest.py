@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from api.app import build_app
 from api.http import problems
 from api.http.guard import OriginGuard
-from api.http.identity import Authenticator
 from api.ingest.routes import build_router
 from api.ingest.service import Ingestion
 from api.ingest.streams import StreamCatalog
@@ -25,7 +24,7 @@ from iceberg.registry import Registry
 from learning.models.trees import fit_random_forest
 from learning.tabular import TabularData, train_tabular
 from learning.train import register
-from tests.unit.api.doubles import NOWHERE, PLANT_COLUMNS, ListLog, ScriptedFeed, ScriptedReads, connected
+from tests.unit.api.doubles import NOWHERE, PLANT_COLUMNS, ListLog, ScriptedFeed, ScriptedReads, authenticator_of, connected
 from udfs.server import UdfFlightServer, build_server
 
 
@@ -57,7 +56,12 @@ def ingest_app(log: ListLog, reads: ScriptedReads, clock: ManualClock, settings:
     """The ingestion routes with their guard, over doubles of the log and the stream database."""
     app = FastAPI()
     problems.install(app)
-    app.include_router(build_router(Ingestion(log, StreamCatalog(reads, clock), clock), Authenticator(settings)))
+    app.include_router(
+        build_router(
+            Ingestion(log, StreamCatalog(reads, clock), clock),
+            authenticator_of(settings),
+        )
+    )
     app.add_middleware(OriginGuard, check_host=True, allowed_origins=["http://localhost:3000"])
     return app
 

@@ -13,11 +13,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import build_app
-from api.database import Parameters, Statement, StatementError
+from api.database import Database, Parameters, Statement, StatementError
 from api.graphql.context import Services
+from api.identity.authenticator import Authenticator, build_authenticator
 from api.ingest.verdicts import Record
 from api.live.changes import Change, ChangeFeed
-from core.clock import Clock
+from core.clock import Clock, SystemClock
 from core.errors import UnavailableError
 from core.settings import Settings
 
@@ -123,3 +124,8 @@ async def serving(settings: Settings, clock: Clock, feed: ChangeFeed | None = No
         finally:
             server.should_exit = True
             await task
+
+
+def authenticator_of(settings: Settings) -> Authenticator:
+    """The authenticator of an application, over a stream database that may be away."""
+    return build_authenticator(settings, Database(settings.database_url), SystemClock())

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from api.http.identity import Identity
 from api.http.problems import ForbiddenError
+from api.identity.identity import Identity
 from api.reading.features import REMEMBERED_SECONDS, Features
 from api.reading.lake import Lake
 from core.errors import InvalidInputError, NotFoundError
@@ -29,7 +29,7 @@ from tests.unit.features.conftest import Lake as History
 from tests.unit.features.conftest import closed
 
 PUMPS = closed()
-ACME = Identity(TenantId("acme"), frozenset({"viewer"}), "key")
+ACME = Identity(TenantId("acme"), "viewer", "key")
 SHARED = replace(PUMPS, name="shared", entity=("entity_id",))
 
 

@@ -17,7 +17,6 @@ from fastapi import FastAPI
 
 from api.fast_paths import FastPaths
 from api.http import problems
-from api.http.identity import Authenticator
 from api.inference.active_routes import FRESH_SECONDS, STALE_SECONDS, WAIT_SECONDS, ActiveRoutes
 from api.inference.lineage import Lineage
 from api.inference.routes import build_router
@@ -29,7 +28,7 @@ from api.v2.service import V2
 from core.fakes import ManualClock
 from core.settings import Settings
 from iceberg.registry import Registry
-from tests.unit.api.doubles import NOWHERE, ListLog, ScriptedReads, connected
+from tests.unit.api.doubles import NOWHERE, ListLog, ScriptedReads, authenticator_of, connected
 from udfs.server import UdfFlightServer, build_server
 from udfs.sessions import ModelSessions
 
@@ -86,10 +85,10 @@ def build(settings: Settings, udf_url: str, *, patience_seconds: float = 5.0, fa
     inference = Inference(ActiveRoutes(reads, clock), udf_url, lineage, log, clock, patience_seconds=patience_seconds)
     app = FastAPI()
     problems.install(app)
-    app.include_router(build_router(inference, Authenticator(settings)))
+    app.include_router(build_router(inference, authenticator_of(settings)))
     if fast:
         v2 = V2(Models(Lake(settings), clock), udf_url)
-        app.add_middleware(FastPaths, inference=inference, v2=v2, authenticator=Authenticator(settings))
+        app.add_middleware(FastPaths, inference=inference, v2=v2, authenticator=authenticator_of(settings))
     return Api(app, inference, log, reads, clock)
 
 

@@ -14,7 +14,6 @@ from fastapi import FastAPI
 
 from api.fast_paths import FastPaths
 from api.health import Lifecycle, Probe
-from api.http.identity import Authenticator
 from api.reading.lake import Lake
 from api.v2.models import FRESH_SECONDS, Models
 from api.v2.routes import build_router
@@ -22,7 +21,7 @@ from api.v2.service import V2
 from core.fakes import ManualClock
 from core.settings import Settings
 from iceberg.registry import Registry
-from tests.unit.api.doubles import connected
+from tests.unit.api.doubles import authenticator_of, connected
 from udfs.route import ModelKey
 from udfs.server import UdfFlightServer
 from udfs.sessions import LoadedModel, ModelSessions
@@ -41,9 +40,9 @@ async def caller(
 
     probes = [Probe(name, False, fine) for name in ("udf_server", "catalog")]
     app = FastAPI()
-    app.include_router(build_router(v2, Authenticator(lake_settings), probes, Lifecycle(), "9"))
+    app.include_router(build_router(v2, authenticator_of(lake_settings), probes, Lifecycle(), "9"))
     if request.param == "fast path":
-        app.add_middleware(FastPaths, inference=None, v2=v2, authenticator=Authenticator(lake_settings))
+        app.add_middleware(FastPaths, inference=None, v2=v2, authenticator=authenticator_of(lake_settings))
     async with connected(app) as client:
         yield client
     v2.close()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from api.health import Lifecycle, Probe
-from api.http.identity import Authenticator
 from api.reading.lake import Lake
 from api.v2.grpc import open_inference_pb2 as pb
 from api.v2.grpc.server import SERVICE, V2Servicer, build_server
@@ -20,6 +19,7 @@ from core.errors import UnavailableError
 from core.fakes import ManualClock
 from core.settings import Settings
 from iceberg.registry import Registry
+from tests.unit.api.doubles import authenticator_of
 from udfs.route import ModelKey
 from udfs.server import UdfFlightServer
 from udfs.sessions import LoadedModel, ModelSessions
@@ -46,7 +46,7 @@ async def call(lake_settings: Settings, registry: Registry, udf_server: UdfFligh
     async def fine() -> None:
         pass
 
-    servicer = V2Servicer(v2, Authenticator(lake_settings), [Probe("catalog", False, fine)], Lifecycle(), "9")
+    servicer = V2Servicer(v2, authenticator_of(lake_settings), [Probe("catalog", False, fine)], Lifecycle(), "9")
     server, port = build_server(servicer, "127.0.0.1", 0)
     await server.start()
     with pytest.raises(UnavailableError, match=str(port)):
