@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,8 @@ from api.identity.login import LoginLinks
 from api.inference.active_routes import ActiveRoutes
 from api.inference.lineage import Lineage
 from api.inference.service import Inference
+from api.ingest.batch_log import BatchLog
+from api.ingest.batches import Batches
 from api.ingest.log import KafkaLog
 from api.ingest.service import Ingestion
 from api.ingest.streams import StreamCatalog
@@ -72,6 +75,7 @@ def build_app(
     database = Database(settings.database_url)
     lake = Lake(settings)
     log = KafkaLog(settings.kafka, max_message_bytes=settings.broker.max_message_bytes)
+    batch_log = BatchLog(settings.kafka, f"headrace-ingest-{socket.gethostname()}-{settings.api_port}")
     ingestion = Ingestion(log, StreamCatalog(database, clock), clock)
     v2 = V2(Models(lake, clock), settings.udf_url)
     experiments = Experiments(Store(database), log, lake, settings.resolved_warehouse, clock, defaults=settings.experiments)
@@ -111,6 +115,7 @@ def build_app(
             await asyncio.gather(*(hub.stop() for hub in hubs))
             await asyncio.to_thread(inference.close)
             await asyncio.to_thread(v2.close)
+            await asyncio.to_thread(batch_log.close)
             await asyncio.to_thread(log.close, FLUSH_SECONDS)
             await authenticator.access.stop()
             await database.close()
@@ -126,6 +131,7 @@ def build_app(
     app.state.lifecycle = lifecycle
     problems.install(app)
     app.include_router(api.ingest.routes.build_router(ingestion, authenticator))
+    app.include_router(api.ingest.routes.build_batch_router(Batches(batch_log, clock), authenticator))
     app.include_router(api.inference.routes.build_router(inference, authenticator))
     app.include_router(api.experiments.routes.build_router(experiments, authenticator))
     app.include_router(api.identity.login.build_router(LoginLinks(database), authenticator, database, clock))

@@ -1,4 +1,4 @@
-"""`POST /v1/ingest/{stream}` and `POST /v1/feedback`."""
+"""`POST /v1/ingest/{stream}`, `POST /ingest/batch` and `POST /v1/feedback`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.http.body import read_body
 from api.identity.authenticator import Authenticator
+from api.ingest.batches import BatchAnswer, Batches, BatchInput
 from api.ingest.service import Ingestion
 from api.ingest.verdicts import IngestAnswer
 
@@ -19,6 +20,14 @@ _RESPONSES: dict[int | str, dict[str, object]] = {
     413: {"description": "Too many bytes or rows."},
     422: {"description": "Every row was refused; each is named, and kept in the quarantine.", "model": IngestAnswer},
     503: {"description": "The broker did not acknowledge; send the same rows again."},
+}
+_BATCH_RESPONSES: dict[int | str, dict[str, object]] = {
+    202: {"description": "At least one row was taken and is committed; the others are named, and kept in the quarantine."},
+    401: {"description": "No credentials, or unknown ones."},
+    409: {"description": "Other rows were sent under this id."},
+    413: {"description": "Too many rows."},
+    422: {"description": "The body is no batch, or every row was refused.", "model": BatchAnswer},
+    503: {"description": "The broker did not commit; send the same batch again, it counts once."},
 }
 _JSON_BODY = {
     "requestBody": {
@@ -38,6 +47,22 @@ _JSON_OR_BINARY_BODY = {
         },
     }
 }
+
+
+def build_batch_router(batches: Batches, authenticator: Authenticator) -> APIRouter:
+    """The route that takes batches."""
+    router = APIRouter(tags=["Ingestion"])
+
+    @router.post("/ingest/batch", status_code=202, responses=_BATCH_RESPONSES)
+    async def batch(request: Request, response: Response, sent: BatchInput) -> BatchAnswer:
+        """Send rows of numbers with their labels; a batch that is sent again under its id counts once."""
+        tenant = (await authenticator.authenticate(request, "ingest")).tenant
+        answer = await batches.take(tenant, sent)
+        if answer.rejected and not answer.accepted:
+            response.status_code = 422
+        return answer
+
+    return router
 
 
 def build_router(ingestion: Ingestion, authenticator: Authenticator) -> APIRouter:
