@@ -173,7 +173,3 @@ class _Commit:
             self._table.catalog._delete_old_metadata(self._table.io, before, self._table.metadata)  # type: ignore[arg-type]
         except OSError:
             logger.warning("old metadata not removed", extra={"table": ".".join(self._table.name())}, exc_info=True)
-
-
-# The names of the time when only appends were committed.
-append_on_head, Addition = commit_on_head, Change

@@ -99,15 +99,22 @@ class ExactlyOnceTable:
         return commit_on_head(self._table, append.plan, clock=self._clock, patience=self._patience, failpoint=self._failpoint)
 
     def merge(
-        self, epoch: int, *, key: Sequence[str], upserts: pa.Table | None = None, deletes: pa.Table | None = None
+        self,
+        epoch: int,
+        *,
+        key: Sequence[str],
+        upserts: pa.Table | None = None,
+        deletes: pa.Table | None = None,
+        epochs: pa.ChunkedArray | None = None,
     ) -> bool:
         """Upsert and delete rows by key and set the epoch in one commit; do nothing when the epoch is in already.
 
         Args:
-            epoch: as with `append`; also fills a missing column `sink_epoch` of the upserts.
+            epoch: as with `append`; missing columns `sink_epoch` and `sink_time` of the upserts are filled as there.
             key: columns that name a row.
             upserts: rows to write, each key once; rows of the table with the same key go.
             deletes: keys whose rows go.
+            epochs: int64, the epoch of each upsert where not all are of `epoch`.
 
         Raises:
             InvalidInputError: the rows or keys do not fit the table, see `iceberg.merge.merge`.
@@ -124,7 +131,7 @@ class ExactlyOnceTable:
             key,
             upserts,
             deletes,
-            constants={"sink_epoch": epoch, "sink_time": self._clock.now()},
+            constants={"sink_epoch": epoch if epochs is None else epochs, "sink_time": self._clock.now()},
             marker=marker,
             summary=_summary(self._property, epoch),
             failpoint=self._failpoint,

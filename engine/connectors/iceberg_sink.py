@@ -1,4 +1,4 @@
-"""`connector = 'iceberg'`, append-only: rows and the sink's epoch go into a table in one commit (`iceberg.sink`)."""
+"""`connector = 'iceberg'`: rows, appended or merged by key, and the sink's epoch go into a table in one commit (`iceberg.sink`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from core.errors import ConfigError, InvalidInputError
 from engine.connectors.arrow_types import nested_type, rebuild
 from engine.connectors.operations import EPOCH, keep_insertions
 from engine.connectors.options import must_get_option, parse_bool, parse_choice, parse_int, refuse_unknown_options
+from engine.connectors.sink_keys import last_of_each_key, read_key
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
 from engine.sql.numeric_arrow import numeric_decimals
 from engine.sql.types import SqlType
@@ -47,15 +48,22 @@ class IcebergSink:
         sink_id: the sink's lasting identity; its epoch is the table property `headrace.sink.<uuid>.epoch`.
         options: the WITH options of the sink.
         fields: name and type of the visible columns, in order.
+        key: the key of the query, for `type = 'upsert'` without `primary_key`.
 
     Raises:
         SqlError: an option is unknown, missing or malformed, or a column has a type that Iceberg does not know.
     """
 
-    def __init__(self, sink_id: uuid.UUID, options: Mapping[str, str], fields: Sequence[tuple[str, SqlType]]) -> None:
+    def __init__(
+        self,
+        sink_id: uuid.UUID,
+        options: Mapping[str, str],
+        fields: Sequence[tuple[str, SqlType]],
+        key: Sequence[str] = (),
+    ) -> None:
         refuse_unknown_options(options, _OPTIONS, what=_WHAT)
-        if parse_choice(options, "type", ("append-only", "upsert"), default="append-only") == "upsert":
-            raise UnsupportedQuery("iceberg sinks of type `upsert` are not supported yet", fix="Write type = 'append-only'.")
+        upsert = parse_choice(options, "type", ("append-only", "upsert"), default="append-only") == "upsert"
+        self._key = read_key(options.get("primary_key"), key, fields, required=True, what="type = 'upsert'") if upsert else ()
         self._force_append_only = parse_bool(options, "force_append_only", default=False)
         self._create = parse_bool(options, "create_table_if_not_exists", default=False)
         parse_int(options, "commit_checkpoint_interval", default=1, minimum=1)  # each delivery is a commit; see `Delivery`
@@ -103,10 +111,20 @@ class IcebergSink:
         """See `SinkWriter.deliver`.
 
         Raises:
-            InvalidInputError: a row is deleted or updated, or the rows do not fit the table.
+            InvalidInputError: a row of an append-only sink is deleted or updated, a key is NULL in part, or the rows do not fit the table.
             UnavailableError: the catalog or the storage does not answer.
         """
         assert self._table is not None, "open comes first"
+        if self._key:
+            written, deleted = last_of_each_key(rows, self._key)
+            self._table.merge(
+                epoch,
+                key=self._key,
+                upserts=self._to_lake(written),
+                deletes=self._to_lake(deleted),
+                epochs=written.column(EPOCH) if EPOCH in written.column_names else None,
+            )
+            return
         inserted = keep_insertions(rows, forced=self._force_append_only, where=f"sink into {self._identifier}")
         self._table.append(epoch, self._to_lake(inserted), inserted.column(EPOCH) if EPOCH in inserted.column_names else None)
 

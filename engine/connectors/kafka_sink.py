@@ -30,6 +30,7 @@ from engine.connectors.json_encode import JSONB_MODES, TIMESTAMPTZ_MODES, JsonEn
 from engine.connectors.kafka_options import client_config, connection_config, read_kafka_sink_options
 from engine.connectors.operations import DELETE, OPERATION, UPDATE_DELETE, UPDATE_INSERT, keep_insertions
 from engine.connectors.options import parse_bool, parse_choice, refuse_unknown_options
+from engine.connectors.sink_keys import read_key
 from engine.sql.errors import InvalidParameter, UnsupportedQuery
 from engine.sql.statements import Format
 from engine.sql.types import SqlType
@@ -104,7 +105,7 @@ class KafkaSink:
             ),
             "jsonb_mode": parse_choice(shape.options, "jsonb.handling.mode", JSONB_MODES, default="string"),
         }
-        key = _read_key(named.get("primary_key"), primary_key, fields, required=self._upsert)
+        key = read_key(named.get("primary_key"), primary_key, fields, required=self._upsert, what="FORMAT UPSERT")
         self._values = JsonEncoder(fields, **modes)
         self._keys = JsonEncoder([(name, dict(fields)[name]) for name in key], **modes) if key else None
         self._producer: Producer | None = None
@@ -283,17 +284,3 @@ def _read_format(shape: Format, options: Mapping[str, str]) -> tuple[bool, bool]
         raise InvalidParameter(f"type `{kind}` contradicts FORMAT {shape.format}", fix="Leave out option `type`.")
     forced = any(parse_bool(given, "force_append_only", default=False) for given in (shape.options, options))
     return kind == "upsert", forced
-
-
-def _read_key(
-    option: str | None, declared: Sequence[str], fields: Sequence[tuple[str, SqlType]], *, required: bool
-) -> tuple[str, ...]:
-    """The key columns: option `primary_key` (names with commas between), else those that the query has."""
-    key = tuple(name.strip() for name in option.split(",")) if option else tuple(declared) if required else ()
-    names = [name for name, _ in fields]
-    for name in key:
-        if name not in names:
-            raise InvalidParameter(f"primary_key `{name}` is not a column of the sink", fix=f"Columns are {', '.join(names)}.")
-    if required and not key:
-        raise InvalidParameter("FORMAT UPSERT needs a primary key", fix="Add primary_key = 'column, ...' to the WITH clause.")
-    return key

@@ -35,15 +35,9 @@ TYPED_SOURCES: Mapping[str, Callable[[Mapping[str, str], Fields], SourceReader]]
 }
 
 
-def _iceberg_sink(sink_id: uuid.UUID, options: Mapping[str, str], fields: Fields) -> SinkWriter:
-    from engine.connectors.iceberg_sink import IcebergSink  # two thirds of the engine's import time
-
-    return IcebergSink(sink_id, options, fields)
-
-
 SINKS: Mapping[str, Callable[[uuid.UUID, Mapping[str, str], Fields, Sequence[str], Format | None], SinkWriter]] = {
     "blackhole": lambda _id, options, _fields, _key, _shape: BlackholeSink(options),
-    "iceberg": lambda sink_id, options, fields, _key, _shape: IcebergSink(sink_id, options, fields),
+    "iceberg": lambda sink_id, options, fields, key, _shape: IcebergSink(sink_id, options, fields, key),
     "kafka": lambda sink_id, options, fields, key, shape: KafkaSink(sink_id, options, fields, key, shape),
 }
 

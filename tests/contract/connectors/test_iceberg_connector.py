@@ -160,6 +160,30 @@ def test_forced_append_only_keeps_new_versions_of_rows(tmp_path: Path) -> None:
     assert sorted(str(row["id"]) for row in stored(tmp_path)) == ["a", "d"]
 
 
+def test_an_upsert_sink_leaves_the_last_row_of_each_key_once(tmp_path: Path) -> None:
+    identity, given = uuid.uuid4(), options(tmp_path, type="upsert", primary_key="id")
+    sink = IcebergSink(identity, given, ALL)
+    sink.open()
+    a, b, c = ({**ROW, "id": name} for name in "abc")
+    sink.deliver(1, rows(ALL, a, b, operations=[1, 1]))
+    # a changes twice within an epoch, b goes and comes back, c comes and goes.
+    changes = [a, {**a, "big": 1}, {**a, "big": 1}, {**a, "big": 2}, b, {**b, "big": 7}, c, c]
+    sink.deliver(2, rows(ALL, *changes, operations=[3, 4, 3, 4, 2, 1, 1, 2]))
+    assert {(row["id"], row["big"], row["sink_epoch"]) for row in stored(tmp_path)} == {("a", 2, 2), ("b", 7, 2)}
+    again = IcebergSink(identity, given, ALL)
+    assert again.open() == 2
+    again.deliver(2, rows(ALL, c, operations=[1]))  # delivered twice after a crash
+    again.deliver(3, rows(ALL, a, operations=[2]))
+    assert [row["id"] for row in stored(tmp_path)] == ["b"]
+
+
+def test_a_key_of_the_query_serves_and_a_null_in_it_is_refused(tmp_path: Path) -> None:
+    sink = IcebergSink(uuid.uuid4(), options(tmp_path, type="upsert"), ALL, ["id"])
+    sink.open()
+    with pytest.raises(InvalidInputError, match="key column `id` is NULL"):
+        sink.deliver(1, rows(ALL, {**ROW, "id": None}, operations=[1]))
+
+
 def test_an_epoch_without_rows_is_remembered(tmp_path: Path) -> None:
     identity = uuid.uuid4()
     sink = IcebergSink(identity, options(tmp_path), ALL)
@@ -177,7 +201,8 @@ def test_a_missing_table_is_an_error_unless_it_is_to_be_created(tmp_path: Path) 
     ("more", "error", "message"),
     [
         ({"catalog.typ": "x"}, InvalidParameter, "unknown option `catalog.typ` of the iceberg sink.*catalog.type"),
-        ({"type": "upsert"}, UnsupportedQuery, "not supported yet"),
+        ({"type": "upsert"}, InvalidParameter, "needs a primary key"),
+        ({"type": "upsert", "primary_key": "nobody"}, InvalidParameter, "`nobody` is not a column"),
         ({"type": "both"}, InvalidParameter, "`type` cannot be `both`"),
         ({"catalog.type": "glue"}, UnsupportedQuery, "`glue` is not supported"),
         ({"table.name": ""}, InvalidParameter, "needs option `table.name`"),

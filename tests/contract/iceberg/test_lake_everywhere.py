@@ -16,9 +16,12 @@ from headrace.ports import free_port
 from headrace.replicating import replicate_lake
 from iceberg.catalog import warehouse_location
 from iceberg.checks import Report, check_lake
+from iceberg.compaction import compact
+from iceberg.compaction_plan import EVERYTHING
 from iceberg.expiry import expire_snapshots
 from iceberg.history import read_as_of, snapshots
 from iceberg.holds import HeldError, hold, list_holds, release
+from iceberg.merge import merge
 from iceberg.orphans import remove_orphaned_artifacts, remove_orphans
 from iceberg.registry import Registry
 from iceberg.sink import ExactlyOnceTable
@@ -77,6 +80,23 @@ def test_a_sink_is_exactly_once_and_history_reads_as_it_was(lake: Lake, table: s
     assert sink.last_epoch() == 4
     newest_first = [read(catalog, table, each.snapshot_id) for each in snapshots(catalog, table)]
     assert newest_first == [[1, 2, 3, 4, 6], [1, 2, 3, 4], [1, 2, 3, 4, 5], [1, 2, 3]]
+
+
+def test_a_compaction_beside_a_merge_changes_files_and_no_rows(lake: Lake, table: str) -> None:
+    before = [(each.snapshot_id, read(lake.open(), table, each.snapshot_id)) for each in snapshots(lake.open(), table)]
+    raced = []
+
+    def race(step: str) -> None:
+        if step == "staged" and not raced:
+            raced.append(step)
+            merge(lake.open(), table, key=["n"], upserts=rows(1), deletes=keys(4))
+
+    done = compact(lake.open(), table, policy=EVERYTHING, failpoint=race)
+    assert (done.commits, done.attempts) == (1, 2)
+    assert done.files_after < done.files_before
+    assert read(lake.open(), table) == [1, 2, 3, 6]
+    assert [(snapshot_id, read(lake.open(), table, snapshot_id)) for snapshot_id, _ in before] == before
+    assert ExactlyOnceTable(lake.open(), table, uuid.UUID(int=1)).last_epoch() == 4
 
 
 def test_expiry_orphans_and_du_agree_with_what_lies_there(lake: Lake, table: str) -> None:

@@ -322,7 +322,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(plan=steps)
 def test_any_sequence_with_compactions_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, plan: Any) -> None:
     folder = tmp_path_factory.mktemp("compact")

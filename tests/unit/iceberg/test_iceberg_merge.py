@@ -332,7 +332,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(plan=operations)
 def test_any_sequence_of_merges_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, plan: Any) -> None:
     folder = tmp_path_factory.mktemp("merge")
