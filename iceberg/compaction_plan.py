@@ -152,7 +152,7 @@ def _choose(candidates: Sequence[Candidate], target: int, policy: CompactionPoli
         chosen.append(file)
         weight += file.size_bytes + policy.open_cost_bytes
     group = Group(0, Record(), tuple(chosen))
-    if len(chosen) < policy.min_files or _saved(group, target, policy) < policy.min_gain * group.live_bytes:
+    if len(dying) + len(chosen) < policy.min_files or _saved(group, target, policy) < policy.min_gain * group.live_bytes:
         chosen = []
     return [*dying, *chosen]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from pyiceberg.table import FileScanTask, Table
 from iceberg.keys import KeySet
 from iceberg.live_files import LiveFile, LiveFiles
 from iceberg.positions import NO_POSITIONS, DeadRows, type_positions
+
+# Some 100 MB of keys.
+_ROWS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,18 @@ class KeySearch:
     def look_into(self, table: Table, files: LiveFiles, dead: DeadRows) -> dict[str, Hit]:
         """Find the live rows of the head that have our keys, by data file."""
         specs = table.metadata.specs()
+        wanted: list[tuple[LiveFile, Sequence[pa.Table]]] = []
         for path, live in files.data.items():
-            if path not in self._found:
-                wanted = tuple(keys.in_reach(live.file, specs[live.file.spec_id]) for keys in self._sides)
-                self._found[path] = self._read(table, live, wanted)
+            if path in self._found:
+                continue
+            keys = [side.in_reach(live.file, specs[live.file.spec_id]) for side in self._sides]
+            if any(each.num_rows for each in keys):
+                wanted.append((live, keys))
+            else:
+                self.files_left_out += 1
+                self._found[path] = NO_POSITIONS, NO_POSITIONS
+        for some in _batches(wanted):
+            self._read(table, some)
         touched = [files.data[path] for path, found in self._found.items() if path in files.data and any(map(len, found))]
         dead.read_ahead([delete for live in touched for delete in files.deletes_of(live)], table.io)
         hits = {}
@@ -52,15 +63,31 @@ class KeySearch:
                 hits[live.path] = Hit(np.union1d(replaced, deleted), len(replaced), len(deleted))
         return hits
 
-    def _read(self, table: Table, live: LiveFile, wanted: Sequence[pa.Table]) -> tuple[type_positions, type_positions]:
-        if not any(keys.num_rows for keys in wanted):
-            self.files_left_out += 1
-            return NO_POSITIONS, NO_POSITIONS
-        self.files_read += 1
-        side = self._sides[0]
-        scan = ArrowScan(table.metadata, table.io, side.schema, AlwaysTrue())
-        rows = scan.to_table([FileScanTask(live.file)]).cast(side.rows.schema)
-        replaced, deleted = (
-            keys.find(rows, each) if each.num_rows else NO_POSITIONS for keys, each in zip(self._sides, wanted, strict=True)
-        )
-        return replaced, deleted
+    def _read(self, table: Table, wanted: Sequence[tuple[LiveFile, Sequence[pa.Table]]]) -> None:
+        """Read the key columns of some files side by side, and look for the keys that each may hold."""
+        first = self._sides[0]
+        scan = ArrowScan(table.metadata, table.io, first.schema, AlwaysTrue())
+        rows = scan.to_table([FileScanTask(live.file) for live, _ in wanted]).cast(first.rows.schema)
+        begin = 0
+        for live, keys in wanted:  # rows come in the order of the files and within them
+            part = rows.slice(begin, live.file.record_count)
+            begin += live.file.record_count
+            replaced, deleted = (
+                side.find(part, each) if each.num_rows else NO_POSITIONS for side, each in zip(self._sides, keys, strict=True)
+            )
+            self._found[live.path] = replaced, deleted
+        self.files_read += len(wanted)
+
+
+def _batches(
+    wanted: Sequence[tuple[LiveFile, Sequence[pa.Table]]],
+) -> Iterator[Sequence[tuple[LiveFile, Sequence[pa.Table]]]]:
+    """Cut at so many rows as may be in memory together."""
+    begin, rows = 0, 0
+    for end, (live, _) in enumerate(wanted):
+        if rows and rows + live.file.record_count > _ROWS_AT_ONCE:
+            yield wanted[begin:end]
+            begin, rows = end, 0
+        rows += live.file.record_count
+    if begin < len(wanted):
+        yield wanted[begin:]

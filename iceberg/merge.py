@@ -16,6 +16,7 @@ were appended meanwhile are replaced if their key is among ours, and of two merg
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -175,13 +176,15 @@ class MergeWork:
             return None
         files = self._manifests.read(table)
         search = self._search(table)
-        hits = search.look_into(table, files, self._dead)
+        with ThreadPoolExecutor(1) as beside:
+            to_write = self._upserts is not None and not self._written.fits(table.metadata)
+            writing = beside.submit(self._write, table) if to_write else None
+            hits = search.look_into(table, files, self._dead)
         removed, dead = self._split(files, hits, table)
         if self._upserts is None and not hits and self._marker is None:
             return None
-        if self._upserts is not None and not (self._written is not NOTHING and self._written.fits(table.metadata)):
-            self._forget(table, self._written.paths)
-            self._written = write_rows(table, conform(table, self._upserts, self._constants))
+        if writing is not None:
+            writing.result()
             self._failpoint("files written")
         deletes = self._write_deletes(table, dead)
         self._counts = Merged(
@@ -212,6 +215,11 @@ class MergeWork:
             if committed
             else Merged(attempts=self._attempts)
         )
+
+    def _write(self, table: Table) -> None:
+        self._forget(table, self._written.paths)
+        self._written = NOTHING
+        self._written = write_rows(table, conform(table, self._upserts, self._constants))
 
     def _checked(self, rows: pa.Table | None, duplicates: type_duplicates) -> pa.Table | None:
         if rows is None or rows.num_rows == 0:
