@@ -19,7 +19,7 @@ place and the way out. This page is written by `python -m engine.reference`, and
 | CREATE SOURCE | connectors `kafka`, `nexmark`, `datagen`; FORMAT PLAIN with ENCODE JSON, CSV or BYTES |
 | CREATE MATERIALIZED VIEW | with EMIT ON WINDOW CLOSE; over existing data too: a big table is taken in parts while all else goes on; `background_ddl` |
 | CREATE VIEW, CREATE INDEX | a view is expanded where it is used; an index is accepted and stores nothing |
-| CREATE SINK | FROM or AS query; connectors `kafka` (PLAIN, UPSERT), `iceberg` (append-only), `blackhole`; INTO a table; `snapshot = 'false'` |
+| CREATE SINK | FROM or AS query; connectors `kafka` (PLAIN, UPSERT), `iceberg` (append-only, upsert), `blackhole`; INTO a table; `snapshot = 'false'` |
 | CREATE SUBSCRIPTION, DECLARE, FETCH, CLOSE | SINCE now, begin or a time; FULL |
 | CREATE FUNCTION | USING LINK (Arrow Flight), LANGUAGE sql, LANGUAGE python (scalar and table functions; docs/how-to/write-python-functions.md) |
 | CREATE AGGREGATE | LANGUAGE python |

@@ -27,7 +27,6 @@ REFUSED: tuple[Refused, ...] = (
     Refused("LANGUAGE javascript, rust, java without a link", "CREATE FUNCTION f(a INT) RETURNS INT LANGUAGE javascript AS $$ return a; $$", "0A000"),
     Refused("numeric(p, s)", "SELECT CAST(a AS NUMERIC(10, 2)) FROM t", "0A000"),
     Refused("type vector", "CREATE TABLE c (a VECTOR(3))", "0A000"),
-    Refused("upsert sinks to Iceberg", "CREATE SINK c FROM t WITH (connector = 'iceberg', type = 'upsert', primary_key = 'a')", "0A000"),
     Refused("UPDATE of the primary key", "UPDATE t SET a = 2", "0A000"),
     Refused("ALTER TABLE ... ALTER COLUMN", "ALTER TABLE t ALTER COLUMN b TYPE INT", "0A000"),
     Refused("ALTER ... REFRESH SCHEMA", "ALTER TABLE t REFRESH SCHEMA", "0A000"),
