@@ -335,7 +335,8 @@ def _info(table: Table, snapshot_id: int) -> SnapshotInfo:
         committed_at=_instant(snapshot.timestamp_ms),
         operation=snapshot.summary.operation.value if snapshot.summary else "unknown",
         added_rows=int(summary.get("added-records", 0)),
-        total_rows=int(summary.get("total-records", 0)),
+        # Iceberg counts the rows of data files; those that are named in delete files are dead.
+        total_rows=int(summary.get("total-records", 0)) - int(summary.get("total-position-deletes", 0)),
         summary=summary,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFileContent
 from pyiceberg.schema import Schema
 
 from iceberg.loading import must_load, table_names
@@ -71,13 +72,14 @@ def measure_table(catalog: Catalog, identifier: str, *, columns: bool = False) -
     live = {*now.kinds, *statistics, canonical(table.metadata_location)}
     needed = {*reach(table, manifests).kinds, *named.kinds}
     data = now.of(Kind.DATA)
+    positions = [file for file in now.of(Kind.DELETES) if now.content[file].content == DataFileContent.POSITION_DELETES]
     return Usage(
         table=identifier,
         live=_share(live, listed),
         historic=_share(needed - live, listed),
         orphan=_share(listed.keys() - needed, listed),
         missing=len(needed - listed.keys()),
-        rows=sum(now.content[file].record_count for file in data),
+        rows=sum(now.content[file].record_count for file in data) - sum(now.content[file].record_count for file in positions),
         data_files=len(data),
         snapshots=len(table.metadata.snapshots),
         columns=_columns(now, table.schema()) if columns else {},

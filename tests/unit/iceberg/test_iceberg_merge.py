@@ -19,9 +19,11 @@ from pyiceberg.types import LongType
 
 from core.errors import InvalidInputError, NotFoundError, UnavailableError
 from iceberg.catalog import open_catalog
+from iceberg.history import snapshots
 from iceberg.merge import Merged, delete_by_key, merge, upsert
 from iceberg.sink import ExactlyOnceTable
 from iceberg.tables import create_table_for_arrow
+from iceberg.usage import measure_table
 from tests.chaos.iceberg.readers import files, plain_table, read_by_duckdb, read_by_pyiceberg
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
@@ -141,6 +143,14 @@ def test_a_data_file_has_one_delete_file_however_many_merges_touch_it(
         delete_by_key(catalog, facts, keys_of(("a", n)))
     assert tuple(map(len, files(plain_table(tmp_path / "catalog.db", facts)))) == (1, 1)
     assert [row[1] for row in read()] == [8, 9]
+
+
+def test_dead_rows_are_not_counted(catalog: Catalog, facts: str, append: Callable[..., None]) -> None:
+    append(*[("a", n, DAY, "x") for n in range(10)])
+    upsert(catalog, facts, rows_of(("a", 3, DAY, "y"), ("a", 30, DAY, "y")), key=KEY)
+    delete_by_key(catalog, facts, keys_of(("a", 3), ("a", 4)))
+    assert [each.total_rows for each in snapshots(catalog, facts)] == [9, 11, 10]
+    assert measure_table(catalog, facts).rows == 9
 
 
 def test_files_that_cannot_hold_a_key_are_not_opened(catalog: Catalog, facts: str, append: Callable[..., None]) -> None:
