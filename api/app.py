@@ -87,6 +87,7 @@ def build_app(
         clock=clock,
         access=authenticator.access,
         keys=KeyStore(database),
+        limits=authenticator.limits,
         database=database,
         lake=lake,
         ingestion=ingestion,

@@ -101,6 +101,17 @@ class TokenSettings(_Frozen):
     leeway_seconds: float = Field(10.0, ge=0, le=300, description="Difference of clocks that is forgiven.")
 
 
+class LimitSettings(_Frozen):
+    """How often a tenant may do what, e.g. `100/second; 1000/minute`; empty does not limit."""
+
+    read: str | None = Field(None, description="Queries, and fields of GraphQL that read.")
+    feedback: str | None = Field(None, description="Requests with labels.")
+    ingest: str | None = Field(None, description="Requests with events or batches.")
+    predict: str | None = Field(None, description="Requests for predictions.")
+    operate: str | None = Field(None, description="Changes of experiments, routes and models.")
+    administer: str | None = Field(None, description="Changes of keys, and reads of an admin.")
+
+
 class SessionSettings(_Frozen):
     """Sessions of people in a browser."""
 
@@ -190,6 +201,7 @@ class Settings(_Frozen):
     )
     tokens: TokenSettings = TokenSettings()
     sessions: SessionSettings = SessionSettings()
+    limits: LimitSettings = LimitSettings()
     api_allowed_origins: tuple[str, ...] = Field(
         default=(), description="Web origins besides the API's own that may call it, e.g. `http://localhost:3000`."
     )

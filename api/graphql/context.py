@@ -10,6 +10,7 @@ from strawberry.types import Info
 
 from api.database import Database
 from api.graphql.models import ModelLifecycle
+from api.http.limits import RateLimits
 from api.http.problems import UnauthenticatedError
 from api.identity.access import Access
 from api.identity.identity import Identity, Permission
@@ -33,6 +34,7 @@ class Services:
     clock: Clock
     access: Access
     keys: KeyStore
+    limits: RateLimits
     database: Database
     lake: Lake
     ingestion: Ingestion
@@ -81,8 +83,11 @@ class Context(BaseContext):
         Raises:
             UnauthenticatedError: nobody said so, or the credentials are not good any more.
             ForbiddenError: they may not do that.
+            TooManyRequestsError: their tenant does it more often than it may.
         """
-        return self.anybody.must(needs)
+        identity = self.anybody.must(needs)
+        self.services.limits.take(needs, identity.tenant)
+        return identity
 
     @property
     def anybody(self) -> Identity:

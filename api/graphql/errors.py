@@ -7,7 +7,7 @@ import logging
 from graphql import GraphQLError
 from strawberry.extensions import MaskErrors
 
-from api.http.problems import status_of, trace_id
+from api.http.problems import TooManyRequestsError, status_of, trace_id
 from core.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ class TellErrors(MaskErrors):
         if isinstance(cause, HeadraceError) and status_of(cause)[0] != 500:
             message = f"{cause.what} (at {cause.where})" if cause.where else cause.what
             extensions: dict[str, object] = {"code": status_of(cause)[1], "fix": cause.fix, "retryable": cause.retryable}
+            if isinstance(cause, TooManyRequestsError):
+                extensions["retryAfterSeconds"] = cause.retry_after_seconds
         else:
             logger.error("resolver failed", exc_info=cause)
             message = "an unexpected error; the server's log has the details"

@@ -43,7 +43,7 @@ class Subscription:
         context = info.context
         with _subscribe(context.services.prediction_hub, context, filter, after, buffer, overflow) as frames:
             async for frame in frames:
-                _ = context.identity  # a key may have been revoked while the socket was open
+                _ = context.anybody  # a key may have been revoked while the socket was open
                 yield PredictionFrame.of(frame)
 
     @strawberry.subscription(description="New anomalies in frames, as `predictions`.")
@@ -58,7 +58,7 @@ class Subscription:
         context = info.context
         with _subscribe(context.services.anomaly_hub, context, filter, after, buffer, overflow) as frames:
             async for frame in frames:
-                _ = context.identity  # a key may have been revoked while the socket was open
+                _ = context.anybody  # a key may have been revoked while the socket was open
                 yield PredictionFrame.of(frame)
 
 

@@ -30,6 +30,20 @@ class TooLargeError(HeadraceError):
     """The body is larger than we take."""
 
 
+class TooManyRequestsError(HeadraceError):
+    """The tenant calls more often than it may.
+
+    Attributes:
+        retry_after_seconds: when the next call may come.
+    """
+
+    retryable = True
+
+    def __init__(self, what: str, *, retry_after_seconds: int) -> None:
+        super().__init__(what, fix=f"Call again in {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ModelRefusedError(InvalidInputError):
     """What a caller named is no model that we serve."""
 
@@ -45,6 +59,7 @@ STATUS_OF: Mapping[type[HeadraceError], tuple[int, str]] = {
     NotFoundError: (404, "not_found"),
     ConflictError: (409, "conflict"),
     TooLargeError: (413, "too_large"),
+    TooManyRequestsError: (429, "too_many_requests"),
     ModelRefusedError: (422, "model_refused"),
     InvalidInputError: (400, "invalid_input"),
     NoActiveModelError: (503, "no_active_model"),
@@ -78,9 +93,16 @@ def problem(
 def problem_of(error: HeadraceError) -> JSONResponse:
     """Tell one of our own errors."""
     status, code = status_of(error)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else {}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else retry_after(error)
     detail = f"{error.what} (at {error.where})" if error.where else error.what
     return problem(status, code, detail, fix=error.fix, headers=headers)
+
+
+def retry_after(error: HeadraceError) -> dict[str, str]:
+    """The header that says when to call again, of an error that passes."""
+    if isinstance(error, TooManyRequestsError):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    return {"Retry-After": RETRY_AFTER_SECONDS} if status_of(error)[0] == 503 else {}
 
 
 def install(app: FastAPI) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from starlette.requests import HTTPConnection
 
 from api.database import Database
+from api.http.limits import RateLimits
 from api.http.loopback import is_loopback
 from api.http.problems import ForbiddenError, UnauthenticatedError
 from api.identity.access import Access
@@ -40,12 +41,16 @@ class Authenticator:
         access: keys, tenants and ended sessions of the stream database.
         tokens: JSON web tokens.
         sessions: cookies of people in a browser.
+        limits: how often a tenant may do what.
         clock: says whether a session is over.
     """
 
-    def __init__(self, settings: Settings, access: Access, tokens: TokenVerifier, sessions: Sessions, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, access: Access, tokens: TokenVerifier, sessions: Sessions, limits: RateLimits, clock: Clock
+    ) -> None:
         self.access = access
         self.sessions = sessions
+        self.limits = limits
         self._tokens = tokens
         self._clock = clock
         self._development = settings.auth == "development"
@@ -68,6 +73,7 @@ class Authenticator:
             UnauthenticatedError: no credentials where they are needed, or unknown ones.
             ForbiddenError: the caller may not do that, asked for another tenant without the role for it, or the request
                 of a session may be forged.
+            TooManyRequestsError: the tenant makes such calls more often than it may.
             UnavailableError: whether the credentials are valid cannot be found out now.
         """
         credentials = bearer if bearer is not None else connection.headers.get("authorization")
@@ -81,7 +87,10 @@ class Authenticator:
         else:
             raise UnauthenticatedError("no credentials were given", fix="Send `Authorization: Bearer KEY`.")
         identity = _switch_tenant(identity, connection.headers.get(TENANT_HEADER))
-        return identity if needs is None else identity.must(needs)
+        if needs is not None:
+            identity.must(needs)
+            self.limits.take(needs, identity.tenant)
+        return identity
 
     async def _by_bearer(self, credentials: str) -> Identity:
         scheme, _, given = credentials.partition(" ")
@@ -113,6 +122,7 @@ def build_authenticator(settings: Settings, database: Database, clock: Clock) ->
         Access(database, clock),
         TokenVerifier(settings.tokens, clock),
         Sessions(settings.sessions, session_secret(settings.sessions, settings.data_dir)),
+        RateLimits(settings.limits.model_dump()),
         clock,
     )
 

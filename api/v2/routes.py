@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from api.health import Lifecycle, Probe, check_health
 from api.http.body import read_body
-from api.http.problems import RETRY_AFTER_SECONDS, status_of
+from api.http.problems import retry_after, status_of
 from api.identity.authenticator import Authenticator
 from api.inference.routes import MAX_BODY_BYTES
 from api.v2.service import EXTENSIONS, NAME, PLATFORM, V2, Inferred, ModelInfo, TensorInfo
@@ -99,8 +99,7 @@ async def _told(answer: Callable[[], Awaitable[Response]]) -> Response:
         return await answer()
     except HeadraceError as error:
         status, _ = status_of(error)
-        headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else {}
-        return JSONResponse({"error": str(error)}, status_code=status, headers=headers)
+        return JSONResponse({"error": str(error)}, status_code=status, headers=retry_after(error))
 
 
 def _metadata_json(info: ModelInfo) -> dict[str, object]:

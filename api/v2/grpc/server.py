@@ -14,7 +14,7 @@ import grpc
 from starlette.requests import HTTPConnection
 
 from api.health import Lifecycle, Probe, check_health
-from api.http.problems import ForbiddenError, TooLargeError, UnauthenticatedError
+from api.http.problems import ForbiddenError, TooLargeError, TooManyRequestsError, UnauthenticatedError
 from api.identity.authenticator import Authenticator
 from api.identity.identity import Permission
 from api.v2.grpc import open_inference_pb2 as pb
@@ -33,6 +33,7 @@ _CODES: tuple[tuple[type[HeadraceError], Any], ...] = (  # Any: grpc publishes n
     (ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TooManyRequestsError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (HeadraceError, grpc.StatusCode.INTERNAL),

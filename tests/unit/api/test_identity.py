@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from api.database import Database
 from api.graphql.context import Services
+from api.http.limits import RateLimits
 from api.http.problems import UnauthenticatedError
 from api.identity.identity import LEAST_ROLE, ROLES, Identity
 from api.identity.keys import KeyStore
@@ -34,10 +35,10 @@ from api.identity.sessions import COOKIE, Sessions, session_secret
 from api.identity.tenants import TenantStore
 from api.identity.tokens import REFETCH_SECONDS, TokenVerifier
 from core.clock import SystemClock
-from core.errors import UnavailableError
+from core.errors import ConfigError, UnavailableError
 from core.fakes import ManualClock
 from core.ids import TenantId
-from core.settings import SessionSettings, Settings, TokenSettings
+from core.settings import LimitSettings, SessionSettings, Settings, TokenSettings
 from tests.unit.api.doubles import NOWHERE, ScriptedFeed, eventually, serving
 from tests.unit.api.issuer import Issuer
 from tests.unit.api.test_with_engine import Process
@@ -378,3 +379,40 @@ async def test_uses_of_keys_are_noted(door: Door) -> None:
     (found,) = [each for each in await KeyStore(door.database).all() if each.key_id == key.split("_")[1]]
     assert found.last_used_at is not None
     assert found.last_used_at >= before
+
+
+async def test_a_tenant_that_calls_too_often_is_told_when_to_call_again_and_no_other_tenant_notices(
+    tmp_path: Path, feed: ScriptedFeed
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        kafka=NOWHERE,
+        database_url=f"postgresql://root@{NOWHERE}/dev",
+        udf_url=f"http://{NOWHERE}",
+        api_keys={"acme": SecretStr("key-of-acme"), "globex": SecretStr("key-of-globex")},
+        limits=LimitSettings(read="2/hour", predict="1/second; 3/hour"),
+    )
+    async with (
+        serving(settings, SystemClock(), feed) as (address, _),
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+
+        async def read(tenant: str) -> httpx.Response:
+            return await client.get("/v2/models/none", headers={"authorization": f"Bearer key-of-{tenant}"})
+
+        answers = [await read("acme") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [404, 404, 429]
+        assert 3500 < int(answers[2].headers["retry-after"]) <= 3600
+        assert (await read("globex")).status_code == 404
+        headers = {"authorization": "Bearer key-of-acme"}
+        told = (await client.post("/graphql", json={"query": "{ models { name } }"}, headers=headers)).json()
+        extensions = told["errors"][0]["extensions"]
+        assert (extensions["code"], extensions["retryable"]) == ("too_many_requests", True)
+        assert 3500 < extensions["retryAfterSeconds"] <= 3600
+        me = (await client.post("/graphql", json={"query": "{ me { tenant } }"}, headers=headers)).json()
+        assert me == {"data": {"me": {"tenant": "acme"}}}
+
+
+def test_a_limit_that_cannot_be_read_says_so() -> None:
+    with pytest.raises(ConfigError, match="often"):
+        RateLimits({"read": "often"})
