@@ -35,7 +35,7 @@ type_scope = Literal["table", "tenant", "subject"]
 
 
 class HeldError(ConflictError):
-    """A legal hold forbids what was asked; nothing was changed."""
+    """A legal hold forbids what was asked."""
 
     def __init__(self, action: str, holds: Sequence[Hold], *, where: str | None = None) -> None:
         self.holds = tuple(holds)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, RESTError
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
 from core.errors import ConflictError, CorruptDataError, InvalidInputError, NotFoundError
@@ -18,13 +18,16 @@ from iceberg.sqlite_catalog import SqliteCatalog
 from iceberg.storage import Storage, canonical
 from iceberg.warehouse import FoundTable, catalog_id, find_tables, parse_json, write_mark
 
+UNKNOWN = "unknown"
+"""In place of a metadata file that a REST server points to but cannot read."""
+
 
 @dataclass(frozen=True)
 class Registered:
     """A table that the catalog now knows by this metadata file, or with `dry_run` would.
 
     Attributes:
-        before: where the catalog pointed; None if it did not know the table.
+        before: where the catalog pointed; None if it did not know the table, `unknown` where a REST server cannot say.
         lost: snapshots that `before` has and `metadata` has not; None where `before` cannot be read.
     """
 
@@ -61,21 +64,24 @@ def register_table(
             where=identifier,
             fix="The table was moved or copied: `headrace tables replicate TARGET --from FOLDER` rewrites its paths.",
         )
-    before = current_pointer(catalog, identifier)
+    try:
+        before = current_pointer(catalog, identifier)
+    except RESTError:  # a REST server cannot say where a table's metadata lies that it cannot read
+        before = UNKNOWN
     lost: int | None = 0
     if before is not None:
         if not replace:
             raise ConflictError(f"the catalog knows the table already, by `{before}`", where=identifier, fix="Add `--replace`.")
-        known = parse_json(storage, before)
+        known = parse_json(storage, before) if before != UNKNOWN else None
         # A file beside the present one is the table's own, even when the present one is broken and says otherwise.
         beside = canonical(before).rpartition("/")[0] == location.rpartition("/")[0]
-        if not beside and (known or {}).get("table-uuid") != str(metadata.table_uuid):
+        if before != UNKNOWN and not beside and (known or {}).get("table-uuid") != str(metadata.table_uuid):
             raise InvalidInputError(
                 f"the metadata is of table `{metadata.table_uuid}`, not of the one that the catalog knows", where=identifier
             )
         present = {snapshot.snapshot_id for snapshot in metadata.snapshots}
         lost = len({each["snapshot-id"] for each in known.get("snapshots", ())} - present) if known is not None else None
-    if not dry_run and canonical(before or "") != location:
+    if not dry_run and (before in (None, UNKNOWN) or canonical(before or "") != location):
         _point(catalog, identifier, before, location)
     return Registered(identifier, location, before, len(metadata.snapshots), lost)
 

@@ -34,7 +34,7 @@ class Usage:
         historic: what only earlier snapshots and earlier metadata need: time travel.
         orphan: what nobody needs, or a commit in flight will.
         missing: files that are needed and not there.
-        rows: of the current snapshot, before deletes are applied.
+        rows: of the current snapshot, less those that position deletes name.
         columns: bytes of each column in the current data files, compressed; empty unless asked for.
     """
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import RESTError
 
 from core.errors import ConflictError
 from iceberg.sqlite_catalog import SqliteCatalog
@@ -89,13 +90,15 @@ def claim(catalog: Catalog, warehouse: str) -> None:
     Raises:
         ConflictError: it belongs to another catalog.
     """
-    storage, identity = Storage(catalog.properties), catalog_id(catalog)
+    storage = Storage(catalog.properties)
     try:
+        identity = catalog_id(catalog)
         owner = read_mark(storage, warehouse)
         if owner is None:
             write_mark(storage, warehouse, identity)
             owner = read_mark(storage, warehouse)
-    except OSError:  # read-only, or away: whoever writes to it will be told; reading must go on
+    except (OSError, RESTError, NotImplementedError):
+        # Read-only, away, or a server that lets nobody set properties: whoever writes will be told; reading must go on.
         logger.warning("warehouse not marked", extra={"warehouse": warehouse}, exc_info=True)
         return
     if owner != identity:

@@ -77,7 +77,7 @@ def check_table(catalog: Catalog, name: str, storage: Storage, report: Report, p
     report.tables += 1
     for attempt in range(_TRIES):
         looked_at, part = _look(catalog, name, storage, report.deep, progress)
-        if not part.findings or attempt == _TRIES - 1 or _pointer(catalog, name) == looked_at:
+        if not part.findings or looked_at is None or attempt == _TRIES - 1 or current_pointer(catalog, name) == looked_at:
             break  # else a commit or maintenance came in between, and what it removed is no damage
     report.findings.extend(part.findings)
     report.snapshots += part.snapshots
@@ -86,10 +86,16 @@ def check_table(catalog: Catalog, name: str, storage: Storage, report: Report, p
 
 
 def _look(catalog: Catalog, name: str, storage: Storage, deep: bool, progress: type_progress) -> tuple[str | None, Report]:
+    """Where the catalog pointed, None where it cannot say, and what was found there."""
     found: list[Finding] = []
     report = Report(deep=deep)
-    looked_at = _pointer(catalog, name)
-    table = check_metadata(catalog, name, storage, found)
+    try:
+        looked_at = current_pointer(catalog, name)
+    except Exception as error:  # noqa: BLE001  # a REST server tells of broken metadata in any way it likes
+        fix = "Restore its metadata from a replica of the warehouse."
+        report.findings.append(Finding(name, "metadata-unreadable", name, f"the catalog cannot load it: {error}", fix))
+        return None, report
+    table = check_metadata(catalog, name, looked_at, storage, found)
     if table is not None:
         listed = {file.location: file.size_bytes for file in storage.files(table.location())}
         content = check_manifests(table, name, listed, storage, found)
@@ -98,10 +104,3 @@ def _look(catalog: Catalog, name: str, storage: Storage, deep: bool, progress: t
         report.snapshots += len(table.metadata.snapshots)
     report.findings.extend(found)
     return looked_at, report
-
-
-def _pointer(catalog: Catalog, name: str) -> str | None:
-    try:
-        return current_pointer(catalog, name)
-    except Exception:  # noqa: BLE001  # a REST server tells of broken metadata in any way it likes; `check_metadata` reports it
-        return None

@@ -12,7 +12,6 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from iceberg.checks.findings import Finding
 from iceberg.orphans import is_later
 from iceberg.reachable import Kind, reach_metadata
-from iceberg.registering import current_pointer
 from iceberg.sqlite_catalog import SqliteCatalog
 from iceberg.storage import Storage, canonical
 from iceberg.warehouse import FoundTable, parse_json
@@ -20,13 +19,8 @@ from iceberg.warehouse import FoundTable, parse_json
 _REPLICA = "Restore it from a replica of the warehouse"
 
 
-def check_metadata(catalog: Catalog, name: str, storage: Storage, found: list[Finding]) -> Table | None:
-    """Check the pointer and the metadata that it points to; returns the table, or None when there is nothing to go on with."""
-    try:
-        pointer = current_pointer(catalog, name)
-    except Exception as error:  # noqa: BLE001  # a REST server tells of broken metadata in any way it likes
-        found.append(Finding(name, "metadata-unreadable", name, f"the catalog cannot load it: {error}", _REPLICA + "."))
-        return None
+def check_metadata(catalog: Catalog, name: str, pointer: str | None, storage: Storage, found: list[Finding]) -> Table | None:
+    """Check the metadata that the catalog points to; returns the table, or None when there is nothing to go on with."""
     if pointer is None:
         found.append(Finding(name, "pointer-missing", "catalog", "the catalog has no metadata for it", _way_back(name, None)))
         return None

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
 
+import iceberg.expiry
 import iceberg.manifests
-from core.errors import InvalidInputError
+from core.errors import InvalidInputError, NotFoundError
 from core.fakes.clock import ManualClock
 from iceberg.expiry import expire_snapshots
 from iceberg.history import read_as_of, snapshots
@@ -144,3 +145,34 @@ def test_malformed_arguments_are_refused(catalog: Catalog, table: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot be kept"):
         expire_snapshots(catalog, table, older_than=START, keep_last=0)
     assert expire_snapshots(catalog, table, older_than=START).snapshots == ()
+
+
+def test_the_snapshot_that_answers_at_the_limit_is_kept(catalog: Catalog, grown: str) -> None:
+    limit = START + 7 * MINUTE + timedelta(seconds=30)
+    expected = read(catalog, grown, as_of=limit)
+    expire_snapshots(catalog, grown, older_than=limit, keep_last=1)
+    assert read(catalog, grown, as_of=limit) == expected == [*range(1, 9)]
+    with pytest.raises(NotFoundError, match="before the history that is kept"):
+        read(catalog, grown, as_of=limit - MINUTE)
+
+
+def test_a_branch_keeps_its_own_newest_and_a_ref_that_comes_meanwhile_keeps_its_snapshot(
+    catalog: Catalog, grown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_age = [info.snapshot_id for info in reversed(snapshots(catalog, grown))]
+    catalog.load_table(grown).manage_snapshots().create_branch(by_age[9], "audit", min_snapshots_to_keep=3).commit()
+    real = iceberg.expiry.reach_snapshots
+
+    def tagged_meanwhile(*args: Any) -> Any:
+        monkeypatch.setattr(iceberg.expiry, "reach_snapshots", real)
+        catalog.load_table(grown).manage_snapshots().create_tag(by_age[1], "late").commit()
+        return real(*args)
+
+    monkeypatch.setattr(iceberg.expiry, "reach_snapshots", tagged_meanwhile)
+    done = expire_snapshots(catalog, grown, older_than=datetime(2101, 1, 1, tzinfo=UTC), keep_last=2)
+    left = [snapshot.snapshot_id for snapshot in catalog.load_table(grown).metadata.snapshots]
+    assert set(left) == {by_age[1], *by_age[7:10], *by_age[18:]}
+    assert by_age[1] not in done.snapshots
+    assert read(catalog, grown, snapshot_id=by_age[1]) == [1, 2]
+    assert read(catalog, grown, snapshot_id=by_age[7]) == [*range(1, 9)]
+    assert read(catalog, grown) == [*range(1, 21)]
