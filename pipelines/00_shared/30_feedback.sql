@@ -35,5 +35,5 @@ WITH (
     database.name = 'lake',
     table.name = 'feedback',
     create_table_if_not_exists = 'true',
-    commit_checkpoint_interval = 1
+    commit_checkpoint_interval = 5
 );
