@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from datetime import timedelta
 
 import typer
 
@@ -36,7 +37,8 @@ CHECK_SECONDS = 0.5
 MIRROR_SECONDS = (
     5.0  # people look at drift events, trainings and models; a look without a new snapshot reads one small file each
 )
-DELIVER_SECONDS = 5.0  # what is decided while all is up is delivered by whoever decides; this is for what was left
+DELIVER_SECONDS = 5.0
+LEFT_BEHIND = timedelta(seconds=20)  # what is decided while all is up is delivered by whoever decides, within seconds
 HEALTH_SECONDS = 60.0  # the API looks for a lost change feed again after at most some seconds
 
 
@@ -69,9 +71,16 @@ def _deliver(platform: Platform, stop: threading.Event) -> None:
     """Carry out what the registry decided while something was away; whoever decides now does it at once, too."""
     settings = platform.settings
     lifecycle = open_lifecycle(settings, lambda: deployer.connected(settings.database_url), SystemClock())
+    seen: int | None = None
+    waits = True
     while not stop.is_set():
         try:
-            lifecycle.deliverer.deliver_pending()
+            revision = lifecycle.stages.revision()
+            if waits or revision != seen:  # else nothing was decided since everything was done
+                rounds = lifecycle.deliverer.deliver_pending(at_least=LEFT_BEHIND)
+                young = lifecycle.deliverer.pending()
+                waits = bool(young) or any(step.state == "pending" for steps in rounds.values() for step in steps)
+                seen = revision
         except (HeadraceError, OSError) as problem:
             logger.warning("registry outbox waits", extra={"reason": str(problem)})
         stop.wait(DELIVER_SECONDS)

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -83,14 +84,15 @@ class Deliverer:
         self._stages.record_deliveries([Delivery(change.promotion_id, each.name, each.state, each.detail) for each in fresh])
         return steps
 
-    def pending(self) -> list[StageChange]:
-        """Decisions that may still have a step to take, oldest first; those that a later one about the model overtook serve no more."""
+    def pending(self, *, at_least: timedelta = timedelta(0)) -> list[StageChange]:
+        """Decisions of at least some age that may still have a step to take, oldest first."""
+        latest = self._clock.now() - at_least
         ended: dict[str, set[str]] = {}
         for each in self._stages.deliveries():
             ended.setdefault(each.promotion_id, set()).add(each.step)
         waiting = []
         for change in self._stages.history():
-            if not change.granted or change.kind not in MAIN_KINDS:
+            if not change.granted or change.kind not in MAIN_KINDS or change.at is None or change.at > latest:
                 continue
             needed = {f"webhook:{url}" for url in self._webhooks.urls}
             needed |= {"stream", "warm", "alias", "routes"} if change.kind != "delete" else set()
@@ -98,9 +100,13 @@ class Deliverer:
                 waiting.append(change)
         return waiting
 
-    def deliver_pending(self) -> dict[str, list[Step]]:
-        """One round over the outbox; by decision."""
-        return {change.promotion_id: self.deliver(change) for change in self.pending()}
+    def deliver_pending(self, *, at_least: timedelta = timedelta(0)) -> dict[str, list[Step]]:
+        """One round over the outbox; by decision.
+
+        Args:
+            at_least: younger decisions are left to who made them.
+        """
+        return {change.promotion_id: self.deliver(change) for change in self.pending(at_least=at_least)}
 
     def _serve(self, change: StageChange, take: Callable[..., str], steps: list[Step]) -> None:
         stage_now = stages_of(self._stages.history(change.name)).get(change.version)
