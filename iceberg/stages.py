@@ -76,12 +76,14 @@ class Stages:
     def __init__(self, catalog: Catalog, *, clock: Clock | None = None) -> None:
         self._catalog = catalog
         self._clock = clock or SystemClock()
+        # A decision reads the history some times, and each row is a small file: it is read once for each snapshot.
+        self._read: tuple[int | None, type_rows] = (None, ())
         ensure_tables(catalog, (PROMOTIONS, DELIVERIES))
 
     def history(self, name: str | None = None) -> list[StageChange]:
         """All decisions, or those about one model, oldest first."""
-        scope = equals("name", name) if name is not None else all_of()
-        return _changes(scan_rows(must_load(self._catalog, PROMOTIONS.identifier), scope))
+        rows = self._rows(must_load(self._catalog, PROMOTIONS.identifier))
+        return _changes([row for row in rows if name is None or row["name"] == name])
 
     def record(self, changes: Sequence[StageChange], *, expect: int | None) -> list[StageChange]:
         """Append the rows of one decision in one commit.
@@ -99,7 +101,7 @@ class Stages:
         now = self._clock.now()
 
         def rows(head: Table) -> type_rows:
-            known = scan_rows(head, all_of())
+            known = self._rows(head)
             newest = newest_granted(_changes([row for row in known if row["name"] == name]))
             if expect is not None and newest != expect:
                 raise ConflictError(
@@ -137,6 +139,16 @@ class Stages:
         ]
         if rows:
             append_rows(must_load(self._catalog, DELIVERIES.identifier), lambda _head: rows, clock=self._clock)
+
+    def _rows(self, table: Table) -> type_rows:
+        """All rows of the table as it was loaded."""
+        snapshot = table.current_snapshot()
+        if snapshot is None:
+            return ()
+        kept = self._read
+        if kept[0] != snapshot.snapshot_id:
+            kept = self._read = (snapshot.snapshot_id, scan_rows(table, all_of()))
+        return kept[1]
 
     def revision(self) -> int | None:
         """A number that changes with every decision; cheap to poll. None while there is none."""

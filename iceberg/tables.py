@@ -205,6 +205,37 @@ TRAINING_JOBS = TableDefinition(
     day_of="at",
 )
 
+ROUTE_HISTORY = TableDefinition(
+    "lake.route_history",
+    "Every route that was ever active, as `predict` got it; until the next one of the same endpoint.",
+    (
+        Column("tenant_id", _text, "Whose endpoint it is."),
+        Column("endpoint", _text, "The routed endpoint, e.g. plant.health."),
+        Column("route_epoch", _long, "The route's epoch; predictions name it."),
+        Column("route", _text, "JSON object: strategy, and members with model, version, role, weight, fraction."),
+        Column("served_from", _instant, "When the stream database made it active."),
+        Column("sink_epoch", _long, "The epoch of the stream database whose commit brought the row."),
+    ),
+)
+
+ROUTE_CHANGES = TableDefinition(
+    "lake.route_changes",
+    "Who changed a route, and why; rows that were written into `routes` by hand have none here.",
+    (
+        Column("tenant_id", _text, "Whose endpoint it is."),
+        Column("endpoint", _text, "The routed endpoint."),
+        Column("epoch", _long, "The epoch that the change made."),
+        Column("strategy", _text, "How the members answer together from then on."),
+        Column("members", _text, "JSON array: the members, those that were retired with weight 0."),
+        Column("changed_by", _text, "Who, e.g. cli, registry, rerank."),
+        Column("reason", _text, "Why, in words."),
+        Column("change_id", _text, "Id of the change."),
+        Column("evidence", _text, "JSON object: what an automatic change rests on; a promotion's id and the route before it."),
+        Column("changed_at", _instant, "When the stream database took it."),
+        Column("sink_epoch", _long, "The epoch of the stream database whose commit brought the row."),
+    ),
+)
+
 MODELS = TableDefinition(
     "registry.models",
     "Names of models, one row each.",
@@ -321,6 +352,8 @@ DEFINITIONS: tuple[TableDefinition, ...] = (
     AUDIT,
     DRIFT_EVENTS,
     TRAINING_JOBS,
+    ROUTE_HISTORY,
+    ROUTE_CHANGES,
     HOLDS,
     MODELS,
     MODEL_VERSIONS,
