@@ -7,7 +7,6 @@ table goes on living and is maintained. Asked again as of those moments, the lak
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from core.clock import SystemClock
 from core.errors import NotFoundError
 from core.settings import Settings
 from iceberg.catalog import open_catalog
+from iceberg.compaction import compact
 from iceberg.expiry import expire_snapshots
 from iceberg.history import read_as_of
 from iceberg.merge import merge
@@ -175,10 +175,7 @@ def test_the_past_reads_as_it_was_selected_then(bare_deployment: Deployment, bar
     deadline = time.monotonic() + 60
     while read_as_of(catalog, LAKE).num_rows < left + ROWS:
         assert time.monotonic() < deadline, "the sink did not go on"
-    if importlib.util.find_spec("iceberg.compaction") is not None:
-        from iceberg.compaction import compact
-
-        assert compact(catalog, LAKE).commits >= 1
+    assert compact(catalog, LAKE).commits >= 1
     before = measure_table(catalog, LAKE)
     expired = expire_snapshots(catalog, LAKE, older_than=moments[1].at, keep_last=1)
     assert moments[0].snapshot_id in expired.snapshots
