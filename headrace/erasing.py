@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,14 @@ def build_eraser(settings: Settings, *, in_flight: timedelta = IN_FLIGHT, progre
         outside=lambda needles, whose: look_outside(settings, needles, whose),
         progress=progress,
     )
+
+
+def in_flight_of(settings: Settings) -> timedelta:
+    """How long unreferenced files are left to writers: not at all where the lake is embedded and its platform does not run."""
+    if settings.catalog_type != "jdbc" or "://" in settings.resolved_warehouse:
+        return IN_FLIGHT
+    locks = (settings.data_dir / "supervisor.lock", settings.data_dir / "engine" / "engine.lock")
+    return IN_FLIGHT if any(_is_held(lock) for lock in locks) else timedelta(0)
 
 
 def find_subject(settings: Settings, name: str, tenant: str | None) -> Subject:
@@ -138,6 +147,17 @@ def tenants_of(settings: Settings, name: str) -> set[str]:
             rows: pa.Table = table.scan(row_filter=equals(column, name), selected_fields=fields).to_arrow()
             found.update(str(value) if has_tenant else "" for value in pc.unique(rows.column(fields[0])).to_pylist())
     return found
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _certified(folder: Path, name: str) -> bool:

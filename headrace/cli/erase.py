@@ -23,11 +23,14 @@ def erase(
         str | None, typer.Option("--tenant", help="Whose subject; without it every tenant's of that name.")
     ] = None,
     in_flight: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--in-flight", min=0, help="Minutes for which files that nothing refers to are left to writers; 0 when none runs."
+            "--in-flight",
+            min=0,
+            help="Minutes for which files of tables that nothing refers to are left to writers [default: 15, or 0 when no engine runs "
+            "on an embedded lake].",
         ),
-    ] = 15.0,
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, only tell.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -39,7 +42,7 @@ def erase(
 
     Example: headrace erase pump-07 --tenant acme --dry-run
     """
-    from headrace.erasing import FOLDER, build_eraser, find_subject, summary, tenants_of, verify
+    from headrace.erasing import FOLDER, build_eraser, find_subject, in_flight_of, summary, tenants_of, verify
     from iceberg.erasure.journal import CERTIFICATE
 
     settings = load_settings(context, data_dir=data_dir).settings
@@ -60,7 +63,8 @@ def erase(
         raise typer.BadParameter("give one subject, or `verify` and a certificate", param_hint="SUBJECT")
     subject = find_subject(settings, words[0], tenant)
     with progress() as tell:
-        eraser = build_eraser(settings, in_flight=timedelta(minutes=in_flight), progress=tell)
+        age = in_flight_of(settings) if in_flight is None else timedelta(minutes=in_flight)
+        eraser = build_eraser(settings, in_flight=age, progress=tell)
         document = eraser.plan(subject) if dry_run else eraser.erase(subject)
     if dry_run:
         if as_json:

@@ -35,7 +35,7 @@ from iceberg.erasure.rewrite import SUMMARY, HeadErasure
 from iceberg.erasure.scan.scanner import Looked, Scan, scan_warehouse
 from iceberg.erasure.scan.traces import Findings, Whose
 from iceberg.erasure.selection import Subject, derived_ids
-from iceberg.erasure.verdict import entry_of, judge, summarise
+from iceberg.erasure.verdict import entry_of, is_a_writers, judge, summarise
 from iceberg.holds import active_holds, refuse_if_subject_held
 from iceberg.loading import must_load, table_names
 from iceberg.storage import Storage, canonical, no_progress, type_progress
@@ -253,7 +253,9 @@ class Eraser:
         stray = [
             path
             for path, looked in before.traced.items()
-            if path not in reachable and looked.kind != "sqlite" and looked.changed_at <= oldest
+            if path not in reachable
+            and looked.kind != "sqlite"  # a catalog may lie in its warehouse
+            and (looked.changed_at <= oldest or not is_a_writers(looked))
         ]
         self._doom(file, stray, before, "nothing refers to it")
         file.save()

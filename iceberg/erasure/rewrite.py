@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
@@ -20,7 +21,6 @@ from core.clock import Clock
 from iceberg.appends import WrittenRows, remove_files, write_rows
 from iceberg.commits import commit_on_head
 from iceberg.erasure.needles import Needles
-from iceberg.erasure.scan.avro_files import Neighbour
 from iceberg.erasure.scan.scanner import look
 from iceberg.erasure.scan.traces import Whose
 from iceberg.erasure.selection import Subject, without
@@ -30,6 +30,9 @@ from iceberg.storage import Storage, canonical
 from iceberg.subjects import SubjectColumns
 
 SUMMARY = "headrace.erasure"
+
+# An attempt looks into every file that came since the last one, so beside busy writers it loses more races than an append.
+PATIENCE = timedelta(minutes=5)
 
 
 @dataclass
@@ -67,7 +70,7 @@ class HeadErasure:
 
     def commit(self, table: Table, clock: Clock, failpoint: Callable[[str], None]) -> bool:
         """Commit the head without the subject; False where there is nothing of it in the head."""
-        committed = commit_on_head(table, self._plan, clock=clock, failpoint=failpoint)
+        committed = commit_on_head(table, self._plan, clock=clock, patience=PATIENCE, failpoint=failpoint)
         if not committed:
             remove_files(table.io, [file.file_path for each in self._done.values() for file in each.files])
         return committed
@@ -147,7 +150,10 @@ class HeadErasure:
     def _is_traced(self, location: str) -> bool:
         path = canonical(location)
         if path not in self.known:
-            neighbours: dict[str, Neighbour] = {}  # what a new manifest's bounds say, the final scan judges
-            _, findings = look(self.storage.read(path), self.needles, Whose(self.subject.tenant), neighbours)
-            self.known[path] = bool(findings.traces) and not path.endswith(".avro")
+            if path.endswith(".avro"):
+                return (
+                    False  # a manifest that came meanwhile names files that are looked into; its bounds the final search judges
+                )
+            _, findings = look(self.storage.read(path), self.needles, Whose(self.subject.tenant), {})
+            self.known[path] = bool(findings.traces)
         return self.known[path]

@@ -32,10 +32,15 @@ def judge(
     later: list[dict[str, Any]] = []
     young = started_at - in_flight
     for path, looked in scan.traced.items():
-        is_later = path in newer or (path not in known and looked.kind == "parquet" and looked.changed_at > young)
+        is_later = path in newer or (path not in known and is_a_writers(looked) and looked.changed_at > young)
         (later if is_later else left).append(entry_of(looked))
     unread = {path: looked.findings.unread for path, looked in scan.unread.items()}
     return {"clean": not left and not unread, "traces": left, "arrived_later": later, "unread": unread}
+
+
+def is_a_writers(looked: Looked) -> bool:
+    """Whether a file is of a kind that writers of tables leave unreferenced before their commit; a note or an archive is not."""
+    return looked.kind in ("parquet", "avro", "puffin") or looked.path.endswith(".metadata.json")
 
 
 def summarise(scan: Scan) -> dict[str, Any]:

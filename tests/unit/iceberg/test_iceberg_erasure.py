@@ -19,7 +19,10 @@ import pytest
 import zstandard
 from pyiceberg.catalog import Catalog
 
+from core.clock import SystemClock
 from core.errors import ConflictError, CorruptDataError, InvalidInputError
+from iceberg.compaction import compact
+from iceberg.compaction_plan import CompactionPolicy
 from iceberg.erasure import certificate
 from iceberg.erasure.eraser import Eraser
 from iceberg.erasure.selection import Subject
@@ -124,8 +127,11 @@ def test_canaries_in_files_that_nothing_refers_to_are_found_and_deleted(tmp_path
 def test_a_young_file_that_nothing_refers_to_is_left_to_its_writer(tmp_path: Path, lake: Catalog) -> None:
     path = tmp_path / "warehouse/lake/predictions/data/in-flight.parquet"
     pq.write_table(pa.table({"tenant_id": [WHO.tenant], "entity_id": [WHO.name]}), path)
+    note = tmp_path / "warehouse/lake/predictions/data/note.gz"
+    note.write_bytes(gzip.compress(WHO.name.encode()))
     done = eraser(tmp_path, lake, in_flight=timedelta(hours=1)).erase(WHO)
     assert path.exists()
+    assert not note.exists(), "no writer of tables leaves such a file"
     assert [entry["path"] for entry in done["after"]["arrived_later"]] == [f"file://{path}"]
     assert eraser(tmp_path, lake).erase(WHO)["clean"]
     assert not path.exists()
@@ -305,6 +311,23 @@ def test_writers_go_on_beside_it_and_lose_nothing(tmp_path: Path, lake: Catalog)
     assert not [
         row for row in contents(lake)["lake.predictions"] if (row["tenant_id"], row["entity_id"]) == (WHO.tenant, WHO.name)
     ]
+
+
+def test_a_compaction_that_is_under_way_does_not_bring_the_subject_back(tmp_path: Path, lake: Catalog) -> None:
+    before = contents(lake)
+    erased: list[dict[str, Any]] = []
+
+    def between(step: str) -> None:
+        if step == "files written":
+            erased.append(eraser(tmp_path, in_flight=timedelta(minutes=15)).erase(WHO))
+
+    done = compact(lake, "lake.predictions", policy=CompactionPolicy(min_files=2), clock=SystemClock(), failpoint=between)
+    assert erased, "the compaction had nothing to do"
+    assert erased[0]["clean"], erased[0]["after"]
+    assert done.given_up == 1, "the group with the subject; that of the other tenant is none of its business"
+    assert bare(contents(lake))["lake.predictions"] == bare(without_who(before))["lake.predictions"]
+    again = eraser(tmp_path, lake).erase(WHO)
+    assert (again["clean"], again["rows_deleted"]) == (True, 0)
 
 
 def test_two_erasures_at_once_are_refused(tmp_path: Path, lake: Catalog) -> None:

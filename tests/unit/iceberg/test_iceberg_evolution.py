@@ -147,7 +147,7 @@ def test_a_sink_with_bytea_goes_on_after_a_column_is_added(
     deliver(3, "c", b"\x02")
     found = must_load(catalog, "lake.blobs").scan().to_arrow().sort_by("k")
     assert found.column("k").to_pylist() == ["a", "b", "c"]
-    assert set(found.column_names) == {"k", "more", "count", "sink_epoch"}
+    assert set(found.column_names) == {"k", "more", "count", "sink_epoch", "sink_time"}
 
 
 @pytest.mark.parametrize(
