@@ -18,10 +18,10 @@ from core.errors import UnavailableError
 from core.settings import Settings
 from headrace.config import Loaded
 from headrace.ports import replace_port
+from headrace.state_folder import at_state
 from pipelines import deployer
 
 _SERVICES = {"broker": "kafka", "engine": "database_url", "udf": "udf_url"}
-DEMO = "demo"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class Place:
 
 def find_place(loaded: Loaded) -> Place:
     """The platform of the settings' data folder."""
-    settings = loaded.settings
-    if "catalog_uri" not in loaded.origins and not (settings.data_dir / "catalog.db").exists():
-        demo = settings.data_dir / DEMO
-        if (demo / "catalog.db").exists():
-            settings = settings.model_copy(update={"data_dir": demo})
+    settings = at_state(loaded.settings)
     ports = _running_ports(settings.data_dir)
     found: dict[str, object] = {
         setting: replace_port(getattr(settings, setting), ports[service])

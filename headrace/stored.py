@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from core.errors import NotFoundError
 from core.settings import Settings
 from headrace.config import PREFIX, Loaded, to_environment
 from headrace.ports import accepts_connections, parse_address, replace_port
+from headrace.state_folder import at_state
 from headrace.supervisor import Supervisor
 from headrace.topology import process_specs, resolve_ports
 
-logger = logging.getLogger(__name__)
-
 _NEEDED = ("broker", "udf", "engine")
 _STATE = "engine"
-
-
-def state_folder(data_dir: Path) -> Path:
-    """Where the state is: the folder itself, or its `demo` when only a demo ran here."""
-    demo = data_dir / "demo"
-    return demo if not (data_dir / _STATE).exists() and (demo / _STATE).exists() else data_dir
-
-
-def at_state(settings: Settings) -> Settings:
-    """The settings, pointed at where the state is."""
-    found = state_folder(settings.data_dir)
-    if found != settings.data_dir:
-        logger.info("reading the demo's state", extra={"data_dir": str(found)})
-    return settings.model_copy(update={"data_dir": found.absolute()})
 
 
 def running(settings: Settings) -> Settings | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ import typer
 from core.settings import Settings
 from headrace.config import Loaded, load
 from headrace.logs import LogFormat
-
-logger = logging.getLogger(__name__)
+from headrace.state_folder import at_state
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that holds all state [default: .headrace].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -41,11 +39,4 @@ def load_lake_settings(context: typer.Context, data_dir: Path | None) -> Setting
     `headrace demo` keeps its lake in the folder `demo` of the data folder: where the data folder has none of its own and the
     settings name no other, that one is meant, and it is said so.
     """
-    loaded = load_settings(context, data_dir=data_dir)
-    settings = loaded.settings
-    demo = settings.data_dir / "demo"
-    alone = settings.catalog_type == "jdbc" and settings.catalog_uri is None and settings.warehouse is None
-    if alone and not (settings.data_dir / "catalog.db").exists() and (demo / "catalog.db").is_file():
-        logger.info("the lake of the demo is used", extra={"data_dir": str(demo)})
-        return load_settings(context, data_dir=demo).settings
-    return settings
+    return at_state(load_settings(context, data_dir=data_dir).settings)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.context import AsJson, DataDir, load_settings
+from headrace.cli.context import AsJson, DataDir, load_lake_settings
 from headrace.cli.output import print_json
 from headrace.cli.progress import progress
 
@@ -45,7 +45,7 @@ def erase(
     from headrace.erasing import FOLDER, build_eraser, find_subject, in_flight_of, summary, tenants_of, verify
     from iceberg.erasure.journal import CERTIFICATE
 
-    settings = load_settings(context, data_dir=data_dir).settings
+    settings = load_lake_settings(context, data_dir)
     if words[0] == "verify" and len(words) == 2:
         with progress() as tell:
             result = verify(settings, Path(words[1]), progress=tell)

@@ -415,14 +415,15 @@ def _database(
 
 
 def _settings_at_state(context: typer.Context, data_dir: Path | None) -> Settings:
-    from headrace.stored import at_state
+    from headrace.state_folder import at_state
 
     return at_state(load_settings(context, data_dir=data_dir).settings)
 
 
 def _running_settings(context: typer.Context, data_dir: Path | None) -> Settings:
     """With the ports of the platform that runs on the data folder, where one does."""
-    from headrace.stored import at_state, running
+    from headrace.state_folder import at_state
+    from headrace.stored import running
 
     settings = at_state(load_settings(context, data_dir=data_dir).settings)
     return running(settings) or settings

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.context import AsJson, DataDir, load_settings
+from headrace.cli.context import AsJson, DataDir, load_lake_settings
 from headrace.cli.output import print_json
 
 
@@ -33,7 +33,7 @@ def lineage(
     """
     from headrace.lineage import trace
 
-    graph = trace.trace(load_settings(context, data_dir=data_dir).settings, of, down=down, limit=limit, offline=offline)
+    graph = trace.trace(load_lake_settings(context, data_dir), of, down=down, limit=limit, offline=offline)
     if as_json:
         print_json(graph.as_json())
     else:
