@@ -17,7 +17,7 @@ from headrace.erasure_places import look_outside
 from iceberg.catalog import open_lake, warehouse_location
 from iceberg.erasure import certificate
 from iceberg.erasure.eraser import IN_FLIGHT, Eraser
-from iceberg.erasure.journal import CERTIFICATE
+from iceberg.erasure.journal import CERTIFICATE, unfinished_subjects
 from iceberg.erasure.needles import Needles
 from iceberg.erasure.scan.scanner import scan_warehouse
 from iceberg.erasure.scan.traces import Whose
@@ -55,12 +55,15 @@ def find_subject(settings: Settings, name: str, tenant: str | None) -> Subject:
     """The subject that a name means.
 
     Args:
-        tenant: None means every tenant's subject of that name.
+        tenant: None means every tenant's subject of that name, or the one whose erasure was cut off.
 
     Raises:
         NotFoundError: no tenant is known to have, or have had, a subject of that name.
     """
-    if tenant is None and not tenants_of(settings, name) and not _certified(settings.data_dir / FOLDER, name):
+    folder = settings.data_dir / FOLDER
+    if tenant is None and (unfinished := [each for each in unfinished_subjects(folder) if each.name == name]):
+        return unfinished[0]  # its rows may be gone already, its bytes not
+    if tenant is None and not tenants_of(settings, name) and not _certified(folder, name):
         raise NotFoundError(
             f"no tenant has rows about `{name}`",
             where="lake",

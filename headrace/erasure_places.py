@@ -102,7 +102,7 @@ def _live_rows(database: Path, needles: Needles, whose: Whose) -> tuple[dict[str
 
 def _row_texts(connection: duckdb.DuckDBPyConnection, table: str) -> Iterable[pa.RecordBatch]:
     """Each row as one text, all columns."""
-    reader: pa.RecordBatchReader = connection.execute(f"SELECT t::VARCHAR FROM {table} AS t").to_arrow_reader(50_000)
+    reader: pa.RecordBatchReader = connection.sql(f"SELECT t::VARCHAR FROM {table} AS t").to_arrow_reader(50_000)
     yield from reader
 
 

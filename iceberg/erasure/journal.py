@@ -83,6 +83,11 @@ class JournalFile:
         sync_folder(self.folder)
 
 
+def unfinished_subjects(folder: Path) -> list[Subject]:
+    """Whose erasures were cut off."""
+    return [_read(path).subject for path in sorted(folder.glob(f"*/{JOURNAL}"))]
+
+
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Let one erasure at a time into a folder; the kernel lets go of the lock when its holder is killed.

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import NotFoundError
+from core.settings import Settings
+from headrace.erasing import find_subject
 from iceberg.erasure import certificate
 from iceberg.erasure.journal import CERTIFICATE, JOURNAL
-from tests.unit.iceberg.erasure_lake import contents, fill, open_lake, without_who
+from tests.unit.iceberg.erasure_lake import WHO, contents, fill, open_lake, without_who
 from tests.unit.iceberg.test_iceberg_erasure import bare
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +68,17 @@ def test_an_erasure_that_is_killed_once_at_every_kind_of_step_ends_as_if_it_had_
     assert len(killed) >= 7
     assert erase_until(tmp_path, None) == "done"
     check(tmp_path, before, kills=len(killed))
+
+
+def test_an_erasure_that_was_cut_off_is_found_by_the_name_alone_when_its_rows_are_gone(tmp_path: Path) -> None:
+    catalog = open_lake(tmp_path)
+    fill(catalog, commits=1)
+    catalog.close()
+    assert erase_until(tmp_path, "doomed") == "killed"
+    settings = Settings(data_dir=tmp_path)
+    assert find_subject(settings, WHO.name, None) == WHO
+    with pytest.raises(NotFoundError):
+        find_subject(settings, "nobody-at-all", None)
 
 
 @pytest.mark.nightly
