@@ -6,7 +6,8 @@
           '-- no clear answer (connection lost, disk error): keep them, they may be in -------------'
 
 The snapshot id stays the same over all attempts, so the refreshed head tells whether an earlier one landed after all. Each
-attempt requires the head that it was planned on: if a request that we gave up lands late, ours is refused. Who loses often goes first (`iceberg.turnstile`).
+attempt requires the head that it was planned on: if a request that we gave up lands late, ours is refused. Who loses often
+goes first (`iceberg.turnstile`).
 """
 
 from __future__ import annotations
