@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from core.fakes.clock import ManualClock
 from features.templates.windows import WindowFeatures, history_sql, stream_sql
 from tests.property.engine.harness import EngineBox
 from tests.property.features.window_oracle import START, Event, Expected, Stream, expected
+from tests.unit.engine.runtime.inprocess import running
 
 FEATURES = WindowFeatures(view="w", source="ev", keys=("tenant_id", "user_id"))
 _COLUMNS = "id BIGINT{key}, tenant_id VARCHAR, user_id VARCHAR, action VARCHAR, value DOUBLE PRECISION, event_time {time}"
@@ -134,3 +138,21 @@ def test_the_same_features_at_any_moment_from_raw_events(box: EngineBox) -> None
         for moment, wanted in early.items():
             asked = f"SELECT user_id, {columns} FROM ({history_sql(FEATURES)}) WHERE count_30d > 0 AND moment = ?"
             _alike(_found(lake.execute(asked, [moment]).fetchall()), wanted)
+
+
+def test_with_the_clock_of_the_day_windows_slide_without_any_event(tmp_path: Path) -> None:
+    clock = ManualClock(dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC))
+    with running(tmp_path, clock) as session:
+        session.run(f"CREATE TABLE ev ({_COLUMNS.format(key='', time='TIMESTAMPTZ')}) APPEND ONLY")
+        session.run(stream_sql(replace(FEATURES, clock="now()")))
+        session.run(
+            "INSERT INTO ev VALUES (1, 'acme', 'a', 'view', 2.0, '2026-01-01 11:00:01Z'), (2, 'acme', 'a', 'view', 3.0, '2026-01-01 11:00:00Z'); FLUSH"
+        )
+        asked = "SELECT count_1h, sum_value_1h, count_24h FROM w"
+        assert session.rows(asked) == [(1, 2.0, 2)]
+        clock.advance(dt.timedelta(seconds=1))
+        session.run("FLUSH")
+        assert session.rows(asked) == [(0, None, 2)]
+        clock.advance(dt.timedelta(days=30))
+        session.run("FLUSH")
+        assert session.rows(asked) == []
