@@ -1,4 +1,4 @@
-"""What the sixteen window features cost: `PYTHONPATH=. python benchmarks/windows.py --json`, about four minutes on a quiet machine.
+"""What the sixteen window features cost: `python -P benchmarks/windows.py --json`, about four minutes on a quiet machine.
 
 A million events of ten thousand users over 36 days go into the engine in epochs, so that in the last sixth every window loses
 events as it gains them. Told are microseconds an event and epoch (all views, committed to disk), the state's rows and bytes, and the
