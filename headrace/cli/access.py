@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from api.database import Database
     from api.identity.keys import ApiKey
+    from api.identity.tenants import Tenant, TenantStore
+    from core.ids import TenantId
     from core.settings import Settings
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of the API.")
@@ -163,15 +165,7 @@ def create_tenant(
 
     Example: headrace tenants create acme
     """
-    from api.identity.identity import parse_tenant
-    from api.identity.tenants import TenantStore
-
-    owner = parse_tenant(tenant)
-
-    async def work(database: Database, _settings: Settings) -> dict[str, object]:
-        return vars(await TenantStore(database).create(owner, SystemClock().now()))
-
-    print_rows([_with_database(context, data_dir, work)], as_json=as_json)
+    _change(context, tenant, lambda store, owner: store.create(owner, SystemClock().now()), data_dir=data_dir, as_json=as_json)
 
 
 @tenants.command("disable")
@@ -185,15 +179,7 @@ def disable(
 
     Example: headrace tenants disable acme
     """
-    from api.identity.identity import parse_tenant
-    from api.identity.tenants import TenantStore
-
-    owner = parse_tenant(tenant)
-
-    async def work(database: Database, _settings: Settings) -> dict[str, object]:
-        return vars(await TenantStore(database).disable(owner, SystemClock().now()))
-
-    print_rows([_with_database(context, data_dir, work)], as_json=as_json)
+    _change(context, tenant, lambda store, owner: store.disable(owner, SystemClock().now()), data_dir=data_dir, as_json=as_json)
 
 
 @tenants.command("enable")
@@ -207,13 +193,24 @@ def enable(
 
     Example: headrace tenants enable acme
     """
+    _change(context, tenant, lambda store, owner: store.enable(owner), data_dir=data_dir, as_json=as_json)
+
+
+def _change(
+    context: typer.Context,
+    tenant: str,
+    change: Callable[[TenantStore, TenantId], Awaitable[Tenant]],
+    *,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
     from api.identity.identity import parse_tenant
     from api.identity.tenants import TenantStore
 
     owner = parse_tenant(tenant)
 
     async def work(database: Database, _settings: Settings) -> dict[str, object]:
-        return vars(await TenantStore(database).enable(owner))
+        return vars(await change(TenantStore(database), owner))
 
     print_rows([_with_database(context, data_dir, work)], as_json=as_json)
 
