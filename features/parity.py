@@ -34,6 +34,7 @@ from features.lake import quote
 from features.online import positions
 from features.packing import Pack, packs
 from features.point_in_time import OPERATION
+from iceberg.subjects import TENANT
 
 TOLERANCE = 1e-9
 """Relative, and absolute below 1: sums of doubles in another order."""
@@ -76,15 +77,28 @@ class Suspect:
     likely: str
 
 
+@dataclass(frozen=True)
+class Erased:
+    """A subject whose raw events are gone from the lake by an erasure, so that nothing about it can be computed anew.
+
+    Attributes:
+        tenant: whose it was; None for every tenant's subject of that name.
+    """
+
+    tenant: str | None
+    name: str
+
+
 @dataclass
 class ViewReport:
-    """What was compared of one view; `skipped` says why it was not."""
+    """What was compared of one view; `skipped` says why it was not, `erased` how many rows are about erased subjects."""
 
     compared: int = 0
     mismatches: int = 0
     rows: int = 0
     events: int = 0
     moments: int = 0
+    erased: int = 0
     skipped: str | None = None
 
 
@@ -107,6 +121,7 @@ def verify(
     moments: int = 20,
     limit: int = 100,
     since_epochs: Mapping[str, int] | None = None,
+    erased: Sequence[Erased] = (),
 ) -> Report:
     """Compare.
 
@@ -115,6 +130,7 @@ def verify(
         moments: of the past, spread evenly over the epochs that the lake has.
         limit: how many differences are told in full.
         since_epochs: by view, the epoch of its last version: rows of before were computed by another one.
+        erased: subjects that are left out, and counted.
 
     Raises:
         NotFoundError: a view is not deployed, or its events are not in the lake.
@@ -126,14 +142,14 @@ def verify(
         if view.offline is None:
             told.skipped = "it declares no offline computation"
             continue
-        check = _Check(connection, catalog, view, view.offline, limit)
+        check = _Check(connection, catalog, view, view.offline, limit, erased)
         try:
             check.run(moments, (since_epochs or {}).get(view.name, 0))
         except NotFoundError as error:
             told.skipped = str(error)
             continue
         told.compared, told.mismatches, told.rows = check.compared, check.mismatches, check.rows
-        told.events, told.moments = check.events, check.moments
+        told.events, told.moments, told.erased = check.events, check.moments, check.erased
         report.compared += check.compared
         report.mismatches += check.mismatches
         report.found += check.found[: max(0, limit - len(report.found))]
@@ -163,7 +179,13 @@ class _Check:
     """One view; without a connection only its past can be looked at."""
 
     def __init__(
-        self, connection: type_connection | None, catalog: Catalog, view: FeatureView, offline: Offline, limit: int
+        self,
+        connection: type_connection | None,
+        catalog: Catalog,
+        view: FeatureView,
+        offline: Offline,
+        limit: int,
+        erased: Sequence[Erased] = (),
     ) -> None:
         self._connection = connection
         self._catalog = catalog
@@ -173,7 +195,8 @@ class _Check:
         self._duck = lake.connect()
         self._names = [each.name for each in view.features]
         self._columns = [*view.entity, view.timestamp, *self._names]
-        self.compared = self.mismatches = self.rows = self.events = self.moments = 0
+        self._erased = erased
+        self.compared = self.mismatches = self.rows = self.events = self.moments = self.erased = 0
         self.found: list[Mismatch] = []
         self.differing: dict[str, int] = {}
         self.compared_of: dict[str, int] = {}
@@ -378,6 +401,7 @@ class _Check:
 
     def _compare(self, at: str) -> None:
         """Compare `online_rows` with `offline_rows`; rows of one entity and time are numbered by their values."""
+        self._leave_out_erased(first=at == "now")
         keys = [quote(name) for name in (*self._view.entity, self._view.timestamp)]
         order = ", ".join(f"{quote(n)} DESC NULLS LAST" for n in self._view.ties) or "1"
         numbered = "SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS _n FROM {rows}"
@@ -411,6 +435,19 @@ class _Check:
         for number, (name, differing) in enumerate(differs.items()):
             if counts[2 + number]:
                 self._tell(f"{both} AND ({differing})", name, at)
+
+    def _leave_out_erased(self, *, first: bool) -> None:
+        about = [name for name in self._view.entity if name != TENANT]
+        for subject in self._erased:
+            condition = " OR ".join(f"{quote(name)} = $name" for name in about) or "FALSE"
+            values = {"name": subject.name} if about else {}
+            if subject.tenant is not None and TENANT in self._view.entity:
+                condition = f"({condition}) AND {TENANT} = $tenant"
+                values["tenant"] = subject.tenant
+            for side in ("online", "offline"):
+                ((gone,),) = self._duck.execute(f"DELETE FROM {side}_rows WHERE {condition}", values).fetchall()
+                if first and side == "online":
+                    self.erased += int(gone)
 
     def _tell(self, condition: str, feature: str, at: str) -> None:
         room = self._limit - len(self.found)

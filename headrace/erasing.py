@@ -152,6 +152,13 @@ def tenants_of(settings: Settings, name: str) -> set[str]:
     return found
 
 
+def erased_subjects(settings: Settings) -> list[Subject]:
+    """Whose erasure was begun or is certified in the data folder."""
+    folder = settings.data_dir / FOLDER
+    done = [certificate.load(path)["subject"] for path in sorted(folder.glob(f"*/{CERTIFICATE}"))]
+    return [*unfinished_subjects(folder), *(Subject(each["tenant"], each["name"]) for each in done)]
+
+
 def _is_held(lock: Path) -> bool:
     try:
         with lock.open("a") as stream:

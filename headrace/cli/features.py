@@ -307,13 +307,15 @@ def verify(
 ) -> None:
     """Prove that features are the same online and computed anew from the raw events in the lake.
 
-    A stopped platform's database is started meanwhile. Exits with 1 if anything differs, or nothing could be compared.
+    A stopped platform's database is started meanwhile. Subjects that were erased from the lake are left out and counted. Exits with
+    1 if anything differs, or nothing could be compared.
 
     Example: headrace features verify plant --json
     """
     from features import parity
+    from headrace.erasing import erased_subjects
 
-    with _database(context, data_dir) as (connection, catalog, registered, _):
+    with _database(context, data_dir) as (connection, catalog, registered, settings):
         chosen = [_must_have(registered, name) for name in views] if views else list(registered.values())
         report = parity.verify(
             connection,
@@ -322,6 +324,7 @@ def verify(
             moments=moments,
             limit=limit,
             since_epochs={each.view.name: each.epoch or 0 for each in chosen},
+            erased=[parity.Erased(each.tenant, each.name) for each in erased_subjects(settings)],
         )
     if as_json:
         print_json(asdict(report))

@@ -6,7 +6,7 @@ The whole way with real parts: broker, stream database, lake; 5 % of the events 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,8 +52,9 @@ class World:
     producer: Producer
     last: dict[str, int]
 
-    def verify(self, *endings: str, moments: int = 20) -> parity.Report:
-        return parity.verify(self.connection, self.catalog, [self.views[self.name + each] for each in endings], moments=moments)
+    def verify(self, *endings: str, moments: int = 20, erased: Sequence[parity.Erased] = ()) -> parity.Report:
+        views = [self.views[self.name + each] for each in endings]
+        return parity.verify(self.connection, self.catalog, views, moments=moments, erased=erased)
 
 
 def _replay(platform: dict[str, str], root: Path, name: str, *, real: int, simulated: int, count: int) -> World:
@@ -107,6 +108,16 @@ def test_a_planted_wrong_value_is_found_and_located(world: World) -> None:
     assert now[0].online == pytest.approx(now[0].offline + 0.5)
     assert {(s.feature, s.likely) for s in report.suspects} == {("a_avg", "value")}
     assert len(report.found) > 1, "it is found in the past, too"
+
+
+def test_a_subject_that_was_erased_is_left_out_and_counted(world: World) -> None:
+    view = world.name + "wv"
+    without = world.verify("wv", erased=[parity.Erased(None, "pump-3")])
+    assert without.mismatches == 0
+    assert 0 < without.views[view].erased < without.views[view].rows
+    of_another_tenant = world.verify("wv", erased=[parity.Erased("somebody else", "pump-3")])
+    assert of_another_tenant.mismatches > 0
+    assert of_another_tenant.views[view].erased == 0
 
 
 def test_a_planted_wrong_definition_is_found_and_told_from_a_wrong_value(world: World) -> None:
