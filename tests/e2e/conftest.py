@@ -49,7 +49,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         assert dev.wait(60) == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bare_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A broker and a stream database with nothing in it, for tests that deploy."""
     folder = tmp_path_factory.mktemp("bare")

@@ -74,7 +74,8 @@ def test_drift_trainings_and_models_are_views_that_follow_the_lake(bare_platform
     [job] = ask("SELECT * FROM training_jobs")
     assert (job["state"], job["started_at"], job["changed_at"]) == ("running", AT, AT + timedelta(seconds=1))
     first, second = ask("SELECT * FROM model_registry ORDER BY version")
-    assert (first["model_name"], first["metrics"], first["tags"]) == ("constant", {"accuracy": 0.25}, {"a": "ü"})
+    assert (first["model_name"], first["metrics"]) == ("constant", {"accuracy": 0.25})
+    assert first["tags"].items() >= {"a": "ü", "metric_accuracy": "0.25"}.items()
     assert first["aliases"] == [{"alias": "champion", "tenant_id": None}]
     assert second["aliases"] == [{"alias": "champion", "tenant_id": "acme"}]
 

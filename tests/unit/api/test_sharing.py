@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
+from api.database import Database
 from api.graphql.context import Context
 from api.graphql.predictions import PredictionFrame
 from api.graphql.sharing import SharedData, encode_message
+from api.http.limits import RateLimits
+from api.identity.access import Access
+from api.identity.identity import Identity
 from api.live.changes import Position
 from api.live.frames import Frame, fold
 from api.schema import build_schema
+from core.clock import SystemClock
+from core.ids import TenantId
+from tests.unit.api.doubles import NOWHERE
 
 ROW = dict.fromkeys(("pipeline", "endpoint", "entity_id", "feature_start", "feature_end", "features", "route_epoch", "label")) | {
     "prediction_id": "p1", "tenant_id": "acme", "score": 0.5, "members": None, "error": None,
@@ -45,10 +52,11 @@ class _Subscription:
 class _Services:
     def __init__(self, hub: _Hub) -> None:
         self.prediction_hub = hub
+        self.access = Access(Database(f"postgresql://root@{NOWHERE}/dev"), SystemClock())
+        self.limits = RateLimits({})
 
 
-class _Identity:
-    tenant = "acme"
+IDENTITY = Identity(TenantId("acme"), "viewer", "development")
 
 
 def _frame(seq: int = 1) -> Frame:
@@ -56,7 +64,7 @@ def _frame(seq: int = 1) -> Frame:
 
 
 async def _ask(hub: _Hub, text: str, **variables: object) -> list[Any]:
-    context = Context(_Services(hub), _Identity())  # type: ignore[arg-type]  # what the resolver reaches of them
+    context = Context(_Services(hub), IDENTITY)  # type: ignore[arg-type]  # what the resolver reaches of them
     results = await SCHEMA.stream(text, variable_values=variables, context_value=context)
     collected = []
     async for result in results:
@@ -99,7 +107,7 @@ async def test_another_question_gets_its_own_answer(other: str, expected: dict[s
 async def test_operations_of_one_document_are_told_apart() -> None:
     hub = _Hub(_frame())
     text = "subscription A { predictions { seq } } subscription B { predictions { total } }"
-    context = Context(_Services(hub), _Identity())  # type: ignore[arg-type]  # what the resolver reaches of them
+    context = Context(_Services(hub), IDENTITY)  # type: ignore[arg-type]  # what the resolver reaches of them
     found = {}
     for name in ("A", "B"):
         async for result in await SCHEMA.stream(text, context_value=context, operation_name=name):

@@ -144,7 +144,7 @@ def test_rows_are_sorted_and_files_cover_separate_ranges(
         order.asc("n", IdentityTransform())
     for first in range(6):
         append([first + 6 * k for k in range(500)])
-    compact(catalog, table, policy=CompactionPolicy(target_bytes=4096, min_gain=0))
+    compact(catalog, table, policy=CompactionPolicy(target_bytes=8_192, min_gain=0))
     ranges = []
     for path in files(plain_table(tmp_path / "catalog.db", table))[0]:
         numbers = pq.read_table(path).column("n").to_pylist()
