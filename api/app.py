@@ -85,9 +85,8 @@ def build_app(
     authenticator = build_authenticator(settings, database, clock)
     services = Services(
         clock=clock,
-        access=authenticator.access,
+        authenticator=authenticator,
         keys=KeyStore(database),
-        limits=authenticator.limits,
         database=database,
         lake=lake,
         ingestion=ingestion,

@@ -10,9 +10,8 @@ from strawberry.types import Info
 
 from api.database import Database
 from api.graphql.models import ModelLifecycle
-from api.http.limits import RateLimits
 from api.http.problems import UnauthenticatedError
-from api.identity.access import Access
+from api.identity.authenticator import Authenticator
 from api.identity.identity import Identity, Permission
 from api.identity.keys import KeyStore
 from api.ingest.service import Ingestion
@@ -32,9 +31,8 @@ class Services:
     """Everything that the schema's resolvers use, made by `api.app`."""
 
     clock: Clock
-    access: Access
+    authenticator: Authenticator
     keys: KeyStore
-    limits: RateLimits
     database: Database
     lake: Lake
     ingestion: Ingestion
@@ -85,9 +83,7 @@ class Context(BaseContext):
             ForbiddenError: they may not do that.
             TooManyRequestsError: their tenant does it more often than it may.
         """
-        identity = self.anybody.must(needs)
-        self.services.limits.take(needs, identity.tenant)
-        return identity
+        return self.services.authenticator.admit(self.anybody, needs)
 
     @property
     def anybody(self) -> Identity:
@@ -98,7 +94,7 @@ class Context(BaseContext):
         """
         if self._identity is None:
             raise UnauthenticatedError("no credentials were given")
-        if not self.services.access.is_open(self._identity):
+        if not self.services.authenticator.access.is_open(self._identity):
             raise UnauthenticatedError("the credentials are not valid any more")
         return self._identity
 

@@ -85,7 +85,7 @@ class Mutation:
             valid=None if input.days is None else parse_days(input.days),
             note=input.note,
         )
-        await services.access.look()
+        await services.authenticator.access.look()
         return NewApiKey(key=text, api_key=ApiKeyType.of(key))
 
     @strawberry.mutation(description="Take a key's validity away, at once. Needs the role admin.")
@@ -93,7 +93,7 @@ class Mutation:
         tenant = info.context.caller("administer").tenant
         services = info.context.services
         key = await services.keys.revoke(str(id), services.clock.now(), tenant=tenant)
-        await services.access.look()
+        await services.authenticator.access.look()
         return ApiKeyType.of(key)
 
 

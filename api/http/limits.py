@@ -48,10 +48,13 @@ class RateLimits:
         Raises:
             TooManyRequestsError: the tenant made as many as it may.
         """
-        for item in self._items.get(kind, ()):
-            if not self._limiter.hit(item, kind, tenant):
+        items = self._items.get(kind, ())
+        for item in items:
+            if not self._limiter.test(item, kind, tenant):
                 wait = self._limiter.get_window_stats(item, kind, tenant).reset_time - time.time()
                 raise TooManyRequestsError(
                     f"tenant `{tenant}` may make {item.amount} calls of kind `{kind}` in {item.get_expiry()} s",
                     retry_after_seconds=max(1, math.ceil(wait)),
                 )
+        for item in items:
+            self._limiter.hit(item, kind, tenant)

@@ -166,6 +166,7 @@ class Access:
 
     async def note_uses(self) -> None:
         """Write down when keys were used last."""
-        uses, self._uses = self._uses, {}
-        for key_id, at in uses.items():
+        for key_id, at in list(self._uses.items()):
             await self._database.execute("INSERT INTO api_key_uses (key_id, last_used_at) VALUES (%s, %s)", (key_id, at))
+            if self._uses.get(key_id) == at:
+                del self._uses[key_id]

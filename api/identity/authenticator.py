@@ -7,7 +7,6 @@ Credentials that are given and wrong are refused, also where none would do.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +19,8 @@ from api.http.loopback import is_loopback
 from api.http.problems import ForbiddenError, UnauthenticatedError
 from api.identity.access import Access
 from api.identity.identity import Identity, Permission, parse_tenant
-from api.identity.sessions import COOKIE, CSRF_HEADER, Sessions, session_secret
+from api.identity.keys import sha256
+from api.identity.sessions import COOKIE, CSRF_HEADER, Sessions
 from api.identity.tokens import TokenVerifier
 from core.clock import Clock
 from core.errors import InvalidInputError
@@ -50,13 +50,13 @@ class Authenticator:
     ) -> None:
         self.access = access
         self.sessions = sessions
-        self.limits = limits
+        self._limits = limits
         self._tokens = tokens
         self._clock = clock
         self._development = settings.auth == "development"
         # Keys are looked up by digest, so that the time of a look-up says nothing about a key's characters.
-        self._by_digest: Mapping[bytes, TenantId] = {
-            _digest(key.get_secret_value()): TenantId(tenant) for tenant, key in settings.api_keys.items()
+        self._by_digest: Mapping[str, TenantId] = {
+            sha256(key.get_secret_value()): TenantId(tenant) for tenant, key in settings.api_keys.items()
         }
 
     async def authenticate(
@@ -87,16 +87,24 @@ class Authenticator:
         else:
             raise UnauthenticatedError("no credentials were given", fix="Send `Authorization: Bearer KEY`.")
         identity = _switch_tenant(identity, connection.headers.get(TENANT_HEADER))
-        if needs is not None:
-            identity.must(needs)
-            self.limits.take(needs, identity.tenant)
+        return identity if needs is None else self.admit(identity, needs)
+
+    def admit(self, identity: Identity, needs: Permission) -> Identity:
+        """Let a caller that was recognised do something, and count it.
+
+        Raises:
+            ForbiddenError: they may not do that.
+            TooManyRequestsError: their tenant does it more often than it may.
+        """
+        identity.must(needs)
+        self._limits.take(needs, identity.tenant)
         return identity
 
     async def _by_bearer(self, credentials: str) -> Identity:
         scheme, _, given = credentials.partition(" ")
         given = given.strip()
         if scheme.lower() == "bearer" and given:
-            tenant = self._by_digest.get(_digest(given))
+            tenant = self._by_digest.get(sha256(given))
             if tenant is not None:
                 return Identity(tenant, "operator", "key", subject="settings")
             found = await self.access.by_key(given)
@@ -121,7 +129,7 @@ def build_authenticator(settings: Settings, database: Database, clock: Clock) ->
         settings,
         Access(database, clock),
         TokenVerifier(settings.tokens, clock),
-        Sessions(settings.sessions, session_secret(settings.sessions, settings.data_dir)),
+        Sessions(settings.sessions, settings.data_dir),
         RateLimits(settings.limits.model_dump()),
         clock,
     )
@@ -138,7 +146,3 @@ def _switch_tenant(identity: Identity, wanted: str | None) -> Identity:
         raise ForbiddenError("that is no name of a tenant", where=TENANT_HEADER) from problem
     logger.info("tenant switched", extra={"tenant": tenant, "own_tenant": identity.tenant, "method": identity.method})
     return replace(identity, tenant=tenant)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from api.database import Database
 from api.identity.identity import Permission, Role, parse_role, parse_scope
 from core.errors import ConflictError, InvalidInputError, NotFoundError
 from core.ids import TenantId
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "hr_"
 _ID_BYTES, _SECRET_BYTES = 6, 32
@@ -138,11 +141,11 @@ class KeyStore:
 
     async def all(self, tenant: TenantId | None = None) -> Sequence[ApiKey]:
         """Keys of a tenant or of all, the newest first."""
-        return sorted(
-            (key for key in map(_key, await self._database.fetch(ALL_KEYS)) if tenant in (None, key.tenant)),
-            key=lambda key: (key.created_at, key.key_id),
-            reverse=True,
+        rows = await self._database.fetch(
+            _ALL_KEYS + ("" if tenant is None else " WHERE k.tenant_id = %s"), (tenant,) * (tenant is not None)
         )
+        found = [key for key in map(_readable_key, rows) if key is not None]
+        return sorted(found, key=lambda key: (key.created_at, key.key_id), reverse=True)
 
     async def revoke(self, key_id: str, now: datetime, *, tenant: TenantId | None = None) -> ApiKey:
         """Take a key's validity away; every process notices within `access.REFRESH_SECONDS`.
@@ -161,7 +164,16 @@ class KeyStore:
         return next(key for key in await self.all() if key.key_id == key_id)
 
 
-ALL_KEYS = "SELECT k.*, u.last_used_at FROM api_keys AS k LEFT JOIN api_key_uses AS u ON k.key_id = u.key_id"
+_ALL_KEYS = "SELECT k.*, u.last_used_at FROM api_keys AS k LEFT JOIN api_key_uses AS u ON k.key_id = u.key_id"
+
+
+def _readable_key(row: dict[str, Any]) -> ApiKey | None:
+    """The key of a row; one that somebody wrote past `create`, with a role that we do not know, say, lets nobody in."""
+    try:
+        return _key(row)
+    except InvalidInputError as problem:
+        logger.warning("key cannot be read", extra={"key": row["key_id"], "reason": str(problem)})
+        return None
 
 
 def _key(row: dict[str, Any]) -> ApiKey:

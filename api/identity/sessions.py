@@ -16,6 +16,7 @@ import hmac
 import os
 import secrets
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import jwt
@@ -37,14 +38,19 @@ class Sessions:
     """Makes and reads the cookies of sessions.
 
     Args:
-        settings: how long a session lasts, and whether its cookie needs https.
-        secret: what signs them.
+        settings: how long a session lasts, whether its cookie needs https, and what signs it.
+        data_dir: where a secret is kept when the settings have none; touched when the first session is begun or read.
     """
 
-    def __init__(self, settings: SessionSettings, secret: bytes) -> None:
+    def __init__(self, settings: SessionSettings, data_dir: Path) -> None:
         self.length = timedelta(hours=settings.hours)
         self.secure = settings.secure
-        self._secret = secret
+        self._settings = settings
+        self._data_dir = data_dir
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return session_secret(self._settings, self._data_dir)
 
     def begin(self, identity: Identity, now: datetime) -> str:
         """The cookie of a new session."""

@@ -112,7 +112,7 @@ class BatchLog:
             jobs, going = self._take()
             try:
                 self._commit(jobs)
-            except (KafkaException, UnavailableError) as problem:
+            except Exception as problem:  # noqa: BLE001  last frame of a worker loop: told to those who wait
                 logger.warning("batches not committed", extra={"batches": len(jobs), "reason": str(problem)})
                 self._drop_connections()
                 for job in jobs:
@@ -228,8 +228,11 @@ class _Notes:
                 raise UnavailableError("the notes of batches cannot be read to their end", where="broker")
             problem = message.error()
             if problem is None:
-                told = json.loads(message.value() or b"{}")
-                found[(message.key() or b"").decode()] = Note(told["digest"], told["answer"])
+                try:
+                    told = json.loads(message.value() or b"")
+                    found[(message.key() or b"").decode()] = Note(told["digest"], told["answer"])
+                except (ValueError, KeyError, TypeError) as wrong:  # not ours: somebody else wrote into the topic
+                    logger.warning("note of a batch cannot be read", extra={"offset": message.offset(), "reason": str(wrong)})
             elif problem.code() == KafkaError._PARTITION_EOF:
                 unread -= 1
             else:

@@ -9,13 +9,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from api.http.problems import TooLargeError
 from api.ingest.batch_log import BatchLog, Note
 from api.ingest.events import record_key
 from api.ingest.quarantine import quarantine_records
-from api.ingest.service import MAX_ROWS
+from api.ingest.service import MAX_ROWS, off_loop
 from api.ingest.verdicts import Record, Refusal, RejectedRow
 from core.clock import Clock
 from core.errors import ConflictError, InvalidInputError
@@ -57,15 +58,31 @@ class Batches:
         self._log = log
         self._clock = clock
 
-    async def take(self, tenant: TenantId, batch: BatchInput) -> BatchAnswer:
+    async def take(self, tenant: TenantId, body: bytes) -> BatchAnswer:
         """Commit the good rows of a batch, and the others to the quarantine, unless that was done before.
 
+        Args:
+            body: JSON of a `BatchInput`.
+
         Raises:
+            RequestValidationError: it is none.
             InvalidInputError: as many labels as rows are needed.
             TooLargeError: there are too many rows.
             ConflictError: other rows were sent under this id.
             UnavailableError: the broker did not commit; send the same batch again.
         """
+        mine, records, batch_id = await off_loop(lambda: self._prepare(tenant, body), len(body))
+        note = await self._log.append(json.dumps([tenant, batch_id]), mine, records)
+        if note.digest != mine.digest:
+            raise ConflictError(f"other rows were sent as batch `{batch_id}`", fix="Give every batch an id of its own.")
+        return BatchAnswer(**note.answer, duplicate=note is not mine)
+
+    def _prepare(self, tenant: TenantId, body: bytes) -> tuple[Note, dict[str, list[Record]], str]:
+        """What is to be committed, and the batch's id."""
+        try:
+            batch = BatchInput.model_validate_json(body)
+        except ValidationError as problem:
+            raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in problem.errors()]) from problem
         if len(batch.features) > MAX_ROWS:
             raise TooLargeError(
                 f"there are {len(batch.features)} rows, at most {MAX_ROWS} are taken", fix="Send several batches."
@@ -83,12 +100,7 @@ class Batches:
             "rejected": [{"row": each.row, "code": each.code, "message": each.message} for each in refused],
         }
         kept = quarantine_records(refused, stream=STREAM, tenant=tenant, received_at=self._clock.now())
-        records = {TOPIC: accepted, f"quarantine.{STREAM}": kept}
-        mine = Note(digest, answer)
-        note = await self._log.append(f"{tenant}/{batch_id}", mine, records)
-        if note.digest != digest:
-            raise ConflictError(f"other rows were sent as batch `{batch_id}`", fix="Give every batch an id of its own.")
-        return BatchAnswer(**note.answer, duplicate=note is not mine)
+        return Note(digest, answer), {TOPIC: accepted, f"quarantine.{STREAM}": kept}, batch_id
 
     def _judge(self, tenant: TenantId, batch_id: str, batch: BatchInput) -> tuple[list[Record], list[Refusal]]:
         received = self._clock.now().isoformat()

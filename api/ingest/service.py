@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from api.ingest.binary import binary_row
 from api.ingest.events import judge_events
@@ -19,6 +20,8 @@ from core.ids import TenantId
 from core.telemetry import span
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_ROWS = 10_000  # per request; more in one request would only delay its first acknowledgement
 _INLINE_BYTES = 64 * 1024  # judging more than this takes longer than other requests should wait
@@ -45,7 +48,7 @@ class Ingestion:
         def judge() -> Judgement:
             return judge_events(parse_rows(body, content_type=content_type, max_rows=MAX_ROWS), schema, tenant)
 
-        judgement = await _off_loop(judge, len(body))
+        judgement = await off_loop(judge, len(body))
         return await self._keep(stream, schema.topic, tenant, judgement, validated=schema.known)
 
     async def binary(
@@ -90,5 +93,6 @@ class Ingestion:
         )
 
 
-async def _off_loop(judge: Callable[[], Judgement], size_bytes: int) -> Judgement:
+async def off_loop(judge: Callable[[], T], size_bytes: int) -> T:
+    """The result of work on so many bytes, in a thread where it would keep other requests waiting."""
     return judge() if size_bytes <= _INLINE_BYTES else await asyncio.to_thread(judge)

@@ -16,8 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from api.ingest.routes import MAX_BATCH_BYTES
 from core.clock import SystemClock
 from core.settings import Settings
 from tests.unit.api.doubles import NOWHERE, serving
@@ -138,6 +139,60 @@ async def test_batches_of_two_tenants_do_not_meet(client: httpx.AsyncClient, bro
     ]
     assert [answer["duplicate"] for answer in answers] == [False, False]
     assert {row["tenant_id"] for row in rows_of(broker, "shared name")} == {"acme", "globex"}
+
+
+async def test_tenants_and_ids_with_slashes_are_not_mistaken_for_each_other(client: httpx.AsyncClient, broker: Process) -> None:
+    for tenant, batch_id in (("a/b", "c"), ("a", "b/c")):
+        sent = {"features": [[1.0]], "batch_id": batch_id}
+        answer = await client.post("/ingest/batch", json=sent, headers={"x-headrace-tenant": tenant})
+        assert (answer.status_code, answer.json()["duplicate"]) == (202, False)
+
+
+async def test_a_body_is_not_read_further_than_it_may_be(client: httpx.AsyncClient, broker: Process) -> None:
+    answer = await client.post("/ingest/batch", content=b" " * (MAX_BATCH_BYTES + 1))
+    assert answer.status_code == 413
+    malformed = await client.post("/ingest/batch", content=b'{"features": [[1.0], ')
+    assert (malformed.status_code, malformed.json()["code"]) == (422, "invalid_parameter")
+
+
+async def test_records_of_somebody_else_among_the_notes_stop_nothing(client: httpx.AsyncClient, broker: Process) -> None:
+    producer = Producer({"bootstrap.servers": broker.address})
+    for value in (b"no json", b"[]", b"{}", None):
+        producer.produce("ingest.batches", value=value, key=b"x")
+    assert producer.flush(20) == 0
+    answer = await client.post("/ingest/batch", json={"features": [[1.0]], "batch_id": "after strangers"})
+    assert answer.status_code == 202, answer.text
+
+
+async def test_a_broker_that_is_killed_loses_and_repeats_no_batch(tmp_path: Path) -> None:
+    own = Process("broker", tmp_path)
+    own.start()
+    settings = Settings(
+        data_dir=tmp_path / "api",
+        kafka=own.address,
+        database_url=f"postgresql://root@{NOWHERE}/dev",
+        udf_url=f"http://{NOWHERE}",
+    )
+    try:
+        async with (
+            serving(settings, SystemClock()) as (address, _),
+            httpx.AsyncClient(base_url=f"http://{address}", timeout=90) as client,
+        ):
+
+            async def send(number: int) -> httpx.Response:
+                return await client.post("/ingest/batch", json={"features": [[float(number)]] * 3, "batch_id": f"b{number}"})
+
+            assert (await send(0)).status_code == 202
+            own.stop(signal.SIGKILL)
+            assert (await send(1)).status_code == 503
+            own.start()
+            answers = [await send(number) for number in (0, 1, 2)]
+            assert [answer.status_code for answer in answers] == [202, 202, 202]
+            assert answers[0].json()["duplicate"]
+        kept = Counter(row["batch_id"] for row in committed(own, "events.tabular"))
+        assert kept == {"b0": 3, "b1": 3, "b2": 3}
+    finally:
+        own.stop()
 
 
 def _api(data_dir: Path, broker: Process, port: int) -> subprocess.Popen[bytes]:

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from api.database import Database
 from api.graphql.context import Services
 from api.http.limits import RateLimits
-from api.http.problems import UnauthenticatedError
+from api.http.problems import TooManyRequestsError, UnauthenticatedError
 from api.identity.identity import LEAST_ROLE, ROLES, Identity
 from api.identity.keys import KeyStore
 from api.identity.login import LoginLinks
@@ -127,15 +127,15 @@ async def test_keys_that_are_wrong_revoked_expired_or_of_a_disabled_tenant_let_n
     ended = await door.key("umbrella", valid=timedelta(microseconds=1))
     assert (await door.me(ended))[0] == 401
     await keys.revoke(good.split("_")[1], NOW)
-    await door.services.access.look()
+    await door.services.authenticator.access.look()
     assert (await door.me(good))[0] == 401
     other = await door.key("umbrella")
     assert (await door.me(other))[0] == 200
     await tenants.disable(TenantId("umbrella"), NOW)
-    await door.services.access.look()
+    await door.services.authenticator.access.look()
     assert (await door.me(other))[0] == 401
     await tenants.enable(TenantId("umbrella"))
-    await door.services.access.look()
+    await door.services.authenticator.access.look()
     assert (await door.me(other))[0] == 200
 
 
@@ -309,13 +309,14 @@ async def test_links_that_are_old_or_unknown_and_cookies_that_are_old_or_changed
     link = await LoginLinks(door.database).create(TenantId("acme"), "admin", datetime.now(UTC) - timedelta(hours=1))
     for each in (link, "unknown"):
         assert (await door.get("/login", params={"link": each})).status_code == 401
-    sessions = Sessions(SessionSettings(hours=1), b"k" * 32)
+    nowhere = Path("/nowhere")
+    sessions = Sessions(SessionSettings(hours=1, secret=SecretStr("k")), nowhere)
     cookie = sessions.begin(Identity(TenantId("acme"), "viewer", "session"), NOW)
     assert sessions.read(cookie, NOW + timedelta(minutes=59)).tenant == "acme"
     with pytest.raises(UnauthenticatedError, match="is over"):
         sessions.read(cookie, NOW + timedelta(hours=1))
     with pytest.raises(UnauthenticatedError, match="not valid"):
-        Sessions(SessionSettings(), b"j" * 32).read(cookie, NOW)
+        Sessions(SessionSettings(secret=SecretStr("j")), nowhere).read(cookie, NOW)
     assert (await door.get("/session", cookies={COOKIE: cookie})).status_code == 401
     # A token of the issuer, signed with another secret for another audience, is no session either.
     assert (await door.get("/session", cookies={COOKIE: _token()})).status_code == 401
@@ -345,7 +346,7 @@ async def test_a_key_that_is_revoked_ends_the_sockets_that_it_opened(door: Door)
         door.feed.put(_change(1))
         assert [row["id"] for row in (await first)["predictions"]["rows"]] == ["p1"]
         await KeyStore(door.database).revoke(key.split("_")[1], NOW)
-        await door.services.access.look()
+        await door.services.authenticator.access.look()
         door.feed.put(_change(2))
         with pytest.raises(TransportError, match="not valid any more"):
             await anext(frames)
@@ -375,7 +376,7 @@ async def test_uses_of_keys_are_noted(door: Door) -> None:
     key = await door.key("acme")
     before = datetime.now(UTC)
     await door.me(key)
-    await door.services.access.note_uses()
+    await door.services.authenticator.access.note_uses()
     (found,) = [each for each in await KeyStore(door.database).all() if each.key_id == key.split("_")[1]]
     assert found.last_used_at is not None
     assert found.last_used_at >= before
@@ -411,6 +412,33 @@ async def test_a_tenant_that_calls_too_often_is_told_when_to_call_again_and_no_o
         assert 3500 < extensions["retryAfterSeconds"] <= 3600
         me = (await client.post("/graphql", json={"query": "{ me { tenant } }"}, headers=headers)).json()
         assert me == {"data": {"me": {"tenant": "acme"}}}
+
+
+def test_a_call_that_one_window_refuses_counts_in_none() -> None:
+    limits = RateLimits({"predict": "5/hour; 1/second"})
+    limits.take("predict", TenantId("acme"))
+    for _ in range(20):
+        with pytest.raises(TooManyRequestsError):
+            limits.take("predict", TenantId("acme"))
+    (hour, _) = limits._items["predict"]
+    assert limits._limiter.get_window_stats(hour, "predict", "acme").remaining == 4
+
+
+async def test_a_key_that_was_written_wrongly_locks_nobody_else_out(door: Door, database_url: str) -> None:
+    good = await door.key("acme")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO api_keys (key_id, tenant_id, role, secret_sha256, created_at) VALUES ('bad', 'acme', 'owner', 'x', now())"
+        )
+        connection.execute("FLUSH")
+    try:
+        assert (await door.me(await door.key("acme")))[0] == 200, "the database was read anew"
+        assert (await door.me(good))[0] == 200
+        assert (await door.me("hr_bad_x"))[0] == 401
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("DELETE FROM api_keys WHERE key_id = 'bad'")
+            connection.execute("FLUSH")
 
 
 def test_a_limit_that_cannot_be_read_says_so() -> None:

@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 
-from api.database import Database
 from api.graphql.context import Context
 from api.graphql.predictions import PredictionFrame
 from api.graphql.sharing import SharedData, encode_message
-from api.http.limits import RateLimits
-from api.identity.access import Access
 from api.identity.identity import Identity
 from api.live.changes import Position
 from api.live.frames import Frame, fold
 from api.schema import build_schema
-from core.clock import SystemClock
 from core.ids import TenantId
-from tests.unit.api.doubles import NOWHERE
+from core.settings import Settings
+from tests.unit.api.doubles import NOWHERE, authenticator_of
 
 ROW = dict.fromkeys(("pipeline", "endpoint", "entity_id", "feature_start", "feature_end", "features", "route_epoch", "label")) | {
     "prediction_id": "p1", "tenant_id": "acme", "score": 0.5, "members": None, "error": None,
@@ -52,10 +49,10 @@ class _Subscription:
 class _Services:
     def __init__(self, hub: _Hub) -> None:
         self.prediction_hub = hub
-        self.access = Access(Database(f"postgresql://root@{NOWHERE}/dev"), SystemClock())
-        self.limits = RateLimits({})
+        self.authenticator = AUTHENTICATOR
 
 
+AUTHENTICATOR = authenticator_of(Settings(database_url=f"postgresql://root@{NOWHERE}/dev"))
 IDENTITY = Identity(TenantId("acme"), "viewer", "development")
 
 
