@@ -24,6 +24,7 @@ from api.fast_paths import FastPaths
 from api.graphql.context import Services
 from api.graphql.models import ModelLifecycle
 from api.http import problems
+from api.http.body import BodyLimit
 from api.http.guard import OriginGuard
 from api.identity.authenticator import build_authenticator
 from api.identity.keys import KeyStore
@@ -52,6 +53,7 @@ from core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+MOST_BODY_BYTES = 17 * 1024 * 1024  # above what any route takes
 FLUSH_SECONDS = 3.0  # for rows that are not acknowledged yet when the process stops
 
 
@@ -142,6 +144,7 @@ def build_app(
     app.state.v2_servicer = V2Servicer(v2, authenticator, probes, lifecycle, version)
     app.include_router(api.graphql.endpoint.build_router(build_schema(), services, authenticator))
     check_host, origins = settings.auth == "development", settings.api_allowed_origins
+    app.add_middleware(BodyLimit, max_bytes=MOST_BODY_BYTES)
     app.add_middleware(OriginGuard, check_host=check_host, allowed_origins=origins)
     front = FastPaths(app, inference=inference, v2=v2, authenticator=authenticator)
     # What a server calls; `app` alone answers alike, slower.

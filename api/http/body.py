@@ -1,8 +1,14 @@
-"""Reads a request's body, but never more of it than allowed."""
+"""Reads a request's body, but never more of it than allowed.
+
+Routes that read it themselves say how much they take (`read_body`). Where the framework reads it, before anybody knows who
+asks, `BodyLimit` in front of everything keeps it from reading without end.
+"""
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import TooLargeError
 
@@ -36,6 +42,31 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise _too_large(max_bytes)
     return b"".join(chunks)
+
+
+class BodyLimit:
+    """ASGI middleware that ends the reading of a body beyond `max_bytes` with 413."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        size = 0
+
+        async def bounded() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                # The one kind of error that frameworks let through while they read a body.
+                raise HTTPException(413, str(_too_large(self._max_bytes)))
+            return message
+
+        await self._app(scope, bounded, send)
 
 
 def _too_large(max_bytes: int) -> TooLargeError:

@@ -24,6 +24,7 @@ from gql.transport.exceptions import TransportError
 from gql.transport.websockets import WebsocketsTransport
 from pydantic import SecretStr
 
+from api.app import MOST_BODY_BYTES
 from api.database import Database
 from api.graphql.context import Services
 from api.http.limits import RateLimits
@@ -170,6 +171,17 @@ async def test_scopes_take_away_of_what_the_role_allows(door: Door) -> None:
     assert (await door.ask("POST", "/predict", key=key, json={"features": [[1.0]]})).status_code == 403
     answer = await door.ask("POST", "/graphql", key=key, json={"query": "{ predictions { edges { cursor } } }"})
     assert "none of this key's scopes" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/api/v1/mlops/experiments", "/ingest/batch", "/v1/feedback", "/predict"])
+async def test_a_body_beyond_all_measure_is_refused_by_every_route(door: Door, path: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:  # without a length that could be refused at once
+        for _ in range(2 * MOST_BODY_BYTES >> 20):
+            yield b" " * (1 << 20)
+
+    key = await door.key("acme", "admin")
+    answer = await door.ask("POST", path, key=key, content=chunks(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413, answer.text[:200]
 
 
 async def test_only_an_admin_acts_for_another_tenant(door: Door) -> None:
