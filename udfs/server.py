@@ -80,8 +80,7 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         calls_under_way: ctypes.c_int | None = None,
     ) -> None:
         self._idle = threading.Condition()
-        self._active_calls = 0
-        self._told_calls = ctypes.c_int() if calls_under_way is None else calls_under_way
+        self._calls = ctypes.c_int() if calls_under_way is None else calls_under_way
         self._table = functions
         self._control = control or Control(functions)
         try:
@@ -132,7 +131,7 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         """
         with self._idle:
             self._control.draining = True
-            drained = self._idle.wait_for(lambda: self._active_calls == 0, timeout_seconds)
+            drained = self._idle.wait_for(lambda: self._calls.value == 0, timeout_seconds)
         if not drained:
             logger.warning("udf batches cut off", extra={"waited_seconds": timeout_seconds})
         self._control.end_trials()
@@ -161,14 +160,12 @@ class UdfFlightServer(UdfServer):  # type: ignore[misc]  # arrow-udf publishes n
         with self._idle:
             if self._control.draining:
                 raise flight.FlightUnavailableError("the UDF server is stopping; try again")
-            self._active_calls += 1
-            self._told_calls.value = self._active_calls
+            self._calls.value += 1
         try:
             yield
         finally:
             with self._idle:
-                self._active_calls -= 1
-                self._told_calls.value = self._active_calls
+                self._calls.value -= 1
                 self._idle.notify_all()
 
     def _evaluate(self, function: UserDefinedFunction, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
