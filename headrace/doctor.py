@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from core.errors import HeadraceError
 from core.settings import Settings
 from headrace.ports import accepts_connections
+from headrace.run_file import running_ports
 from headrace.topology import process_specs
 
 PACKAGES = (
@@ -64,7 +64,7 @@ def _package(name: str) -> Finding:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    ours = _our_ports(settings.data_dir)
+    ours = running_ports(settings.data_dir).values()
     for spec in process_specs(settings):
         place = f"{spec.host}:{spec.port}"
         if spec.port == 0:
@@ -75,13 +75,6 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"port {spec.name}", True, f"{place} is in use by the headrace that runs on this data folder")
         else:
             yield Finding(f"port {spec.name}", False, f"{place} is in use", "Stop what listens there, or choose another port.")
-
-
-def _our_ports(data_dir: Path) -> frozenset[int]:
-    file = data_dir / "run.json"
-    if not file.is_file():
-        return frozenset()
-    return frozenset(service["port"] for service in json.loads(file.read_text(encoding="utf-8"))["services"].values())
 
 
 def _data_dir(data_dir: Path) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from core.errors import NotFoundError
 from core.settings import Settings
 from headrace.erasure_places import look_outside
+from headrace.run_file import LOCK_FILE, is_held
 from iceberg.catalog import open_lake, warehouse_location
 from iceberg.erasure import certificate
 from iceberg.erasure.eraser import IN_FLIGHT, Eraser
@@ -47,8 +47,8 @@ def in_flight_of(settings: Settings) -> timedelta:
     """How long unreferenced files are left to writers: not at all where the lake is embedded and its platform does not run."""
     if settings.catalog_type != "jdbc" or "://" in settings.resolved_warehouse:
         return IN_FLIGHT
-    locks = (settings.data_dir / "supervisor.lock", settings.data_dir / "engine" / "engine.lock")
-    return IN_FLIGHT if any(_is_held(lock) for lock in locks) else timedelta(0)
+    locks = (settings.data_dir / LOCK_FILE, settings.data_dir / "engine" / "engine.lock")
+    return IN_FLIGHT if any(is_held(lock) for lock in locks) else timedelta(0)
 
 
 def find_subject(settings: Settings, name: str, tenant: str | None) -> Subject:
@@ -157,17 +157,6 @@ def erased_subjects(settings: Settings) -> list[Subject]:
     folder = settings.data_dir / FOLDER
     done = [certificate.load(path)["subject"] for path in sorted(folder.glob(f"*/{CERTIFICATE}"))]
     return [*unfinished_subjects(folder), *(Subject(each["tenant"], each["name"]) for each in done)]
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        with lock.open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _certified(folder: Path, name: str) -> bool:

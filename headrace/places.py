@@ -6,11 +6,9 @@ unless `run.json` says that it is this folder's, or its address was given. A fol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
@@ -18,6 +16,7 @@ from core.errors import UnavailableError
 from core.settings import Settings
 from headrace.config import Loaded
 from headrace.ports import replace_port
+from headrace.run_file import running_ports
 from headrace.state_folder import at_state
 from pipelines import deployer
 
@@ -49,7 +48,7 @@ class Place:
 def find_place(loaded: Loaded) -> Place:
     """The platform of the settings' data folder."""
     settings = at_state(loaded.settings)
-    ports = _running_ports(settings.data_dir)
+    ports = running_ports(settings.data_dir)
     found: dict[str, object] = {
         setting: replace_port(getattr(settings, setting), ports[service])
         for service, setting in _SERVICES.items()
@@ -58,12 +57,3 @@ def find_place(loaded: Loaded) -> Place:
     if "api" in ports and "api_port" not in loaded.origins:
         found["api_port"] = ports["api"]
     return Place(settings.model_copy(update=found), "engine" in ports or "database_url" in loaded.origins)
-
-
-def _running_ports(data_dir: Path) -> dict[str, int]:
-    """The ports of the processes that a supervisor runs on the folder; none when it is stopped."""
-    file = data_dir / "run.json"
-    if not file.is_file():
-        return {}
-    services = json.loads(file.read_text(encoding="utf-8"))["services"]
-    return {name: int(service["port"]) for name, service in services.items()}

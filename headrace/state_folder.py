@@ -6,11 +6,12 @@ import logging
 from pathlib import Path
 
 from core.settings import Settings
+from headrace.run_file import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
 DEMO = "demo"
-_OF_A_PLATFORM = ("engine", "broker", "run.json")
+_OF_A_PLATFORM = ("engine", "broker", RUN_FILE)
 _CATALOG = "catalog.db"
 
 

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from core.errors import NotFoundError
 from core.settings import Settings
 from headrace.config import PREFIX, Loaded, to_environment
-from headrace.ports import accepts_connections, parse_address, replace_port
-from headrace.state_folder import at_state
+from headrace.places import find_place
+from headrace.ports import accepts_connections, parse_address
 from headrace.supervisor import Supervisor
 from headrace.topology import process_specs, resolve_ports
 
 _NEEDED = ("broker", "udf", "engine")
 _STATE = "engine"
-
-
-def running(settings: Settings) -> Settings | None:
-    """The settings with the ports of the platform that runs on the folder; None if none does."""
-    file = settings.data_dir / "run.json"
-    if not file.is_file():
-        return None
-    services = json.loads(file.read_text(encoding="utf-8"))["services"]
-    update: dict[str, object] = {}
-    for name, setting in (("engine", "database_url"), ("broker", "kafka"), ("udf", "udf_url")):
-        if name in services:
-            update[setting] = replace_port(getattr(settings, setting), services[name]["port"])
-    found = settings.model_copy(update=update)
-    host, port = parse_address(found.database_url, setting="database_url")
-    return found if "database_url" in update and accepts_connections(host, port) else None
 
 
 @contextmanager
@@ -42,13 +26,10 @@ def running_database(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Set
         NotFoundError: none runs, and there is no state to start one on.
         ConflictError, UnavailableError: see `Supervisor.start`.
     """
-    if "database_url" in loaded.origins:
-        yield loaded.settings
-        return
-    settings = at_state(loaded.settings)
-    found = running(settings)
-    if found is not None:
-        yield found
+    place = find_place(loaded)
+    settings = place.settings
+    if place.has_database:
+        yield settings
         return
     if not (settings.data_dir / _STATE).exists():
         host, port = parse_address(settings.database_url, setting="database_url")

@@ -32,6 +32,7 @@ from typing import IO
 from core.errors import ConflictError, UnavailableError
 from headrace.lifeline import GRACE_SECONDS
 from headrace.ports import accepts_connections
+from headrace.run_file import LOCK_FILE, RUN_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -206,14 +207,14 @@ class Supervisor:
                 os.close(descriptor)
             self._pipe = None
         if self._lock_file is not None:
-            (self.data_dir / "run.json").unlink(missing_ok=True)
+            (self.data_dir / RUN_FILE).unlink(missing_ok=True)
             self._lock_file.close()
             self._lock_file = None
 
     # -- below: called by the above, in this order
 
     def _lock(self) -> None:
-        file = (self.data_dir / "supervisor.lock").open("a+", encoding="utf-8")
+        file = (self.data_dir / LOCK_FILE).open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -329,9 +330,9 @@ class Supervisor:
             for name, child in self._children.items()
         }
         entry = {"pid": os.getpid(), "written_at": datetime.now(UTC).isoformat(), "services": services}
-        partial = self.data_dir / "run.json.partial"
+        partial = self.data_dir / f"{RUN_FILE}.partial"
         partial.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.data_dir / "run.json")
+        partial.replace(self.data_dir / RUN_FILE)
 
     def _tell(self, event: ProcessEvent) -> None:
         unexpected = event.kind == "exited"

@@ -16,7 +16,7 @@ import typer
 from core.clock import SystemClock
 from core.errors import InvalidInputError, NotFoundError
 from headrace.cli import feature_templates
-from headrace.cli.context import AsJson, DataDir, Root, load_settings
+from headrace.cli.context import AsJson, DataDir, Root, load_lake_settings, load_settings
 from headrace.cli.feature_validate import validate
 from headrace.cli.output import print_json, print_rows
 
@@ -117,7 +117,7 @@ def list_(
     from features.declaration import to_json
     from features.durations import write_duration
 
-    registry = _registry(_settings_at_state(context, data_dir))
+    registry = _registry(load_lake_settings(context, data_dir))
     found = [each for each in registry.versions() if versions or each is not None]
     if not versions:
         found = list({each.view.name: each for each in found}.values())
@@ -201,9 +201,10 @@ def push(
     from datetime import timedelta
 
     from features.pushing import Pusher
+    from headrace.places import find_place
     from headrace.topic_sender import TopicSender
 
-    settings = _running_settings(context, data_dir)
+    settings = find_place(load_settings(context, data_dir=data_dir)).settings
     sender = TopicSender(settings.kafka, f"events.{stream}")
     sent = 0
     with (
@@ -256,7 +257,7 @@ def history(
     from features import training
     from iceberg.catalog import open_lake
 
-    settings = _settings_at_state(context, data_dir)
+    settings = load_lake_settings(context, data_dir)
     catalog = open_lake(settings)
     if reproduce is not None:
         made = training.reproduce(catalog, training.Manifest.read(reproduce))
@@ -415,21 +416,6 @@ def _database(
             )
         with connected(settings.database_url) as connection:
             yield connection, catalog, registered, settings
-
-
-def _settings_at_state(context: typer.Context, data_dir: Path | None) -> Settings:
-    from headrace.state_folder import at_state
-
-    return at_state(load_settings(context, data_dir=data_dir).settings)
-
-
-def _running_settings(context: typer.Context, data_dir: Path | None) -> Settings:
-    """With the ports of the platform that runs on the data folder, where one does."""
-    from headrace.state_folder import at_state
-    from headrace.stored import running
-
-    settings = at_state(load_settings(context, data_dir=data_dir).settings)
-    return running(settings) or settings
 
 
 def _registry(settings: Settings) -> Any:  # Any: the import is late, see the other commands

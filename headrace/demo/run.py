@@ -49,6 +49,7 @@ from headrace.demo.view import View
 from headrace.logs import move_to_file
 from headrace.platform import Platform, running_platform
 from headrace.ports import accepts_connections
+from headrace.run_file import LOCK_FILE, is_held
 from headrace.topology import process_specs
 from iceberg.catalog import open_lake
 from iceberg.registry import Registry
@@ -137,18 +138,13 @@ def _empty(demo_dir: Path) -> None:
             raise ConflictError(
                 "the folder is not empty and not a demo's", where=str(demo_dir), fix="Choose another --data-dir."
             )
-        if (demo_dir / "run.json").exists() and _in_use(demo_dir):
+        if is_held(demo_dir / LOCK_FILE):
             raise ConflictError(
                 "a demo runs in this folder", where=str(demo_dir), fix="Wait for it, or choose another --data-dir."
             )
         shutil.rmtree(demo_dir)
     demo_dir.mkdir(parents=True, exist_ok=True)
     (demo_dir / MARKER).touch()
-
-
-def _in_use(demo_dir: Path) -> bool:
-    services = json.loads((demo_dir / "run.json").read_text(encoding="utf-8"))["services"]
-    return any(accepts_connections(service["host"], service["port"]) for service in services.values())
 
 
 def _check_nothing_left(settings: Settings, summary: Summary) -> None:
