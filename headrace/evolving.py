@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psycopg
-
 from core.errors import HeadraceError
-from core.settings import Settings
 from features.declaration import FeatureView
 from features.reading import read_folder
 from headrace.impact import Effect, effects
+from headrace.places import Place
 from iceberg.catalog import open_lake
 from iceberg.evolution import Evolution, Step, evolve, preview
 from iceberg.loading import must_load
 from iceberg.registry import open_registry
-from pipelines import deployer, folder, snapshot
+from pipelines import folder, snapshot
 from pipelines.snapshot import Snapshot
 
 
@@ -75,21 +73,22 @@ class Evolved:
 
 
 def evolve_table(
-    settings: Settings, table: str, steps: Sequence[Step], *, folders: Sequence[str] = (), force: bool, dry_run: bool
+    place: Place, table: str, steps: Sequence[Step], *, folders: Sequence[str] = (), force: bool, dry_run: bool
 ) -> Evolved:
     """See `headrace tables evolve`.
 
     Args:
+        place: the data folder's platform; where it is stopped, it is said that sinks and views were not asked.
         folders: pipelines besides the built-in ones whose feature views count.
 
     Raises:
         NotFoundError: the table does not exist.
         InvalidInputError: a step cannot be made.
     """
-    catalog = open_lake(settings)
+    catalog = open_lake(place.settings)
     columns = preview(must_load(catalog, table), steps)
-    database, unknown = _database(settings)
-    found = effects(table, steps, declared_views(folders), open_registry(settings).list(), database)
+    database, unknown = _database(place)
+    found = effects(table, steps, declared_views(folders), open_registry(place.settings).list(), database)
     done = Evolved(table, tuple(steps), columns, tuple(found), unknown, applied=False, forced=force)
     if dry_run or done.refused:
         return done
@@ -103,10 +102,9 @@ def declared_views(folders: Sequence[str] = ()) -> list[FeatureView]:
     return [declared.view for place in places for declared in read_folder(place)]
 
 
-def _database(settings: Settings) -> tuple[Snapshot | None, tuple[str, ...]]:
+def _database(place: Place) -> tuple[Snapshot | None, tuple[str, ...]]:
     try:
-        with deployer.connected(settings.database_url) as connection:
+        with place.connect() as connection:
             return snapshot.read(connection), ()
-    except (HeadraceError, psycopg.Error) as error:
-        said = str(error).splitlines()[0]
-        return None, (f"sinks and views were not asked, the stream database does not answer: {said}",)
+    except HeadraceError as error:
+        return None, (f"sinks and views were not asked: {str(error).splitlines()[0]}",)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.context import AsJson, DataDir, load_lake_settings
+from headrace.cli.context import AsJson, DataDir, load_settings
 from headrace.cli.output import print_json
 
 
@@ -31,9 +31,10 @@ def lineage(
 
     Example: headrace lineage 6f1ed002ab5595859014ebf0951522d9
     """
-    from headrace.lineage import trace
+    from headrace.lineage.trace import trace
+    from headrace.places import find_place
 
-    graph = trace.trace(load_lake_settings(context, data_dir), of, down=down, limit=limit, offline=offline)
+    graph = trace(find_place(load_settings(context, data_dir=data_dir)), of, down=down, limit=limit, offline=offline)
     if as_json:
         print_json(graph.as_json())
     else:

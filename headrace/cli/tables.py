@@ -10,7 +10,7 @@ import typer
 
 from core.errors import InvalidInputError
 from headrace.cli import tables_mend
-from headrace.cli.context import AsJson, DataDir, load_lake_settings
+from headrace.cli.context import AsJson, DataDir, load_lake_settings, load_settings
 from headrace.cli.each_table import Tell, catalog_of, each_table, human_bytes, open_lake, told_share
 from headrace.cli.output import print_json, print_rows
 
@@ -299,11 +299,12 @@ def evolve(
     Example: headrace tables evolve lake.features_plant --rename flow_avg=flow_mean --dry-run
     """
     from headrace.evolving import evolve_table
+    from headrace.places import find_place
     from iceberg.evolution import parse_steps
 
     steps = parse_steps(add or (), rename or (), widen or (), drop or ())
-    settings = load_lake_settings(context, data_dir)
-    done = evolve_table(settings, table, steps, folders=pipelines or (), force=force, dry_run=dry_run)
+    place = find_place(load_settings(context, data_dir=data_dir))
+    done = evolve_table(place, table, steps, folders=pipelines or (), force=force, dry_run=dry_run)
     if as_json:
         print_json(done.as_json())
     else:

@@ -20,7 +20,6 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import ArrowScan
 
-from core.errors import UnavailableError
 from core.settings import Settings
 from headrace.demo.topics import Raw, read_all
 from iceberg.catalog import open_lake
@@ -28,7 +27,7 @@ from iceberg.live_files import ManifestReader
 from iceberg.loading import must_load
 from iceberg.predicates import all_of, at_least, equals, less_than
 from iceberg.registry import ModelVersion, open_registry
-from pipelines import deployer, ledger, snapshot
+from pipelines import ledger, snapshot
 from pipelines.snapshot import Deployed, Snapshot
 
 Row = dict[str, Any]
@@ -128,16 +127,6 @@ class Database:
         """Places of records that a source refused; the quarantine names it by its topic or by itself."""
         rows = self.rows("quarantine", "stream = ANY(%s)", (sorted(streams),)) or []
         return {(int(row["kafka_partition"]), int(row["kafka_offset"])) for row in rows if row["kafka_offset"] is not None}
-
-
-def open_database(settings: Settings) -> tuple[psycopg.Connection | None, str]:
-    """A connection, or why there is none."""
-    try:
-        with deployer.connected(settings.database_url) as probe:
-            probe.execute("SELECT 1")
-        return psycopg.connect(settings.database_url, autocommit=True, connect_timeout=10), ""
-    except (UnavailableError, psycopg.OperationalError) as error:
-        return None, str(error).splitlines()[0]
 
 
 def _between(column: str, start: datetime, end: datetime) -> tuple[BooleanExpression, ...]:

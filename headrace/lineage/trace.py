@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from core.errors import InvalidInputError
-from core.settings import Settings
+from contextlib import ExitStack
+
+from core.errors import InvalidInputError, UnavailableError
 from headrace.lineage.downstream import KINDS, Downstream
 from headrace.lineage.graph import Graph
-from headrace.lineage.sources import Database, Lake, open_database
+from headrace.lineage.sources import Database, Lake
 from headrace.lineage.upstream import Upstream
+from headrace.places import Place
 
 
-def trace(settings: Settings, of: str, *, down: bool = False, limit: int = 100, offline: bool = False) -> Graph:
+def trace(place: Place, of: str, *, down: bool = False, limit: int = 100, offline: bool = False) -> Graph:
     """The lineage of a thing.
 
     Args:
+        place: the data folder's platform; where it is stopped, only its lake is read.
         of: an id as `headrace.lineage.graph` has them; a bare one is a prediction's.
         down: what came of it; otherwise what it came from, which only predictions have.
         offline: leave the stream database and the topics alone.
@@ -27,14 +30,15 @@ def trace(settings: Settings, of: str, *, down: bool = False, limit: int = 100, 
         kind, name = "prediction", of
     if not down and kind != "prediction":
         raise InvalidInputError(f"`{of}` was made from nothing that is recorded", fix="Give --down for what came of it.")
-    lake = Lake(settings)
-    connection, said = (None, "--offline") if offline else open_database(settings)
-    try:
-        database = Database(connection, settings) if connection is not None else None
+    lake, said = Lake(place.settings), "--offline"
+    database: Database | None = None
+    with ExitStack() as stack:
+        if not offline:
+            try:
+                database = Database(stack.enter_context(place.connect()), place.settings)
+            except UnavailableError as error:
+                said = str(error).splitlines()[0]
         graph = Downstream(lake, database, limit).trace(kind, name) if down else Upstream(lake, database).trace(name)
-    finally:
-        if connection is not None:
-            connection.close()
-    if connection is None:
+    if database is None:
         graph.miss(f"the stream database was not read: {said}")
     return graph

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,13 @@ def test_a_prediction_is_traced_to_its_events_route_model_and_sql(traced: Traced
     assert {f"predictions_{name}", f"scored_{name}", f"features_{name}", f"{name}_events"} <= computed
     own = [facts for node, facts in nodes(graph, "sql").items() if node.startswith(f"sql:predictions_{name}@")]
     assert own[0]["applied_at"], "the ledger has the text's history"
+
+
+def test_the_running_platform_is_found_by_its_data_folder_alone(traced: Traced) -> None:
+    bare = replace(traced, environ={"PATH": os.environ["PATH"]})
+    graph = bare.headrace("lineage", first_window(traced, "m-1"))
+    assert not any("stream database was not read" in what for what in graph["missing"])
+    assert linked(graph, "computed by")
 
 
 def test_the_label_is_found_from_both_ends(traced: Traced) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ConflictError
+from core.errors import ConflictError, NotFoundError, UnavailableError
 from core.settings import Settings
 from headrace.config import Loaded
 from headrace.demo.run import MARKER, _empty
+from headrace.lineage.trace import trace
 from headrace.places import find_place
 from headrace.ports import free_port
 from headrace.run_file import LOCK_FILE, RUN_FILE, is_held, running_ports
@@ -64,3 +65,16 @@ def test_a_demo_that_is_still_starting_keeps_its_folder(tmp_path: Path) -> None:
 def test_asking_for_a_lock_leaves_no_file_behind(tmp_path: Path) -> None:
     assert not is_held(tmp_path / LOCK_FILE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_folder_is_not_asked_at_the_address_where_another_platform_may_listen(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as another:
+        settings = Settings(data_dir=tmp_path, database_url=f"postgresql://root@{HOST}:{another.getsockname()[1]}/dev")
+        place = find_place(Loaded(settings, {}))
+        with pytest.raises(UnavailableError, match="stopped"), place.connect():
+            pass
+        with pytest.raises(NotFoundError, match=r"at lake\.predictions"):
+            trace(place, "no-such-prediction")
+        another.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            another.accept()
