@@ -15,7 +15,7 @@ Erasing another subject, and compaction, which keeps every row, go on under hold
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -158,28 +158,35 @@ def refuse_if_held(catalog: Catalog, action: str, table: str) -> None:
         raise HeldError(action, found, where=table)
 
 
-def refuse_if_subject_held(
-    catalog: Catalog, action: str, subject: str, *, tenant_id: str | None, tables: Sequence[str] = ()
-) -> None:
-    """Raise when a hold is on a subject, on its tenant, or on a table that its rows would be taken from.
+def holds_on_subject(catalog: Catalog, subject: str, *, tenant_id: str | None, tables: Collection[str] = ()) -> Sequence[Hold]:
+    """The holds in force on a subject, on its tenant, or on a table that its rows would be taken from.
 
     Args:
-        action: e.g. `erasing the subject`.
         subject: the subject's id.
         tenant_id: whose subject it is; None when all tenants' rows are meant: then a hold on any tenant counts.
         tables: the tables that would be changed.
-
-    Raises:
-        HeldError: says which holds.
     """
-    found = [
+    return [
         held
         for held in active_holds(catalog)
         if (held.scope == "subject" and held.target == subject)
         or (held.scope == "tenant" and tenant_id in (None, held.target))
         or (held.scope == "table" and held.target in tables)
     ]
-    if found:
+
+
+def refuse_if_subject_held(
+    catalog: Catalog, action: str, subject: str, *, tenant_id: str | None, tables: Collection[str] = ()
+) -> None:
+    """Raise when a hold is on a subject; see `holds_on_subject`.
+
+    Args:
+        action: e.g. `erasing the subject`.
+
+    Raises:
+        HeldError: says which holds.
+    """
+    if found := holds_on_subject(catalog, subject, tenant_id=tenant_id, tables=tables):
         raise HeldError(action, found, where=subject)
 
 

@@ -32,14 +32,15 @@ from iceberg.erasure.journal import CERTIFICATE, JournalFile, only_one, write_js
 from iceberg.erasure.needles import Needles
 from iceberg.erasure.reach import Reach, forget, is_cut_off
 from iceberg.erasure.rewrite import SUMMARY, HeadErasure
+from iceberg.erasure.scan import parquet_files
 from iceberg.erasure.scan.scanner import Looked, Scan, scan_warehouse
 from iceberg.erasure.scan.traces import Findings, Whose
 from iceberg.erasure.selection import Subject, derived_ids
 from iceberg.erasure.verdict import entry_of, is_a_writers, judge, summarise
-from iceberg.holds import active_holds, refuse_if_subject_held
+from iceberg.holds import holds_on_subject, refuse_if_subject_held
 from iceberg.loading import must_load, table_names
 from iceberg.storage import Storage, canonical, no_progress, type_progress
-from iceberg.subjects import SubjectColumns, columns_of
+from iceberg.subjects import TENANT, SubjectColumns, columns_of
 
 # A writer's file may lie unreferenced for so long before its commit (an append is given up after 30 s), never longer.
 IN_FLIGHT = timedelta(minutes=15)
@@ -84,15 +85,10 @@ class Eraser:
         needles = Needles(subject.name, frozenset(self._derived(subject, tables)))
         scan = self._scan(needles, subject)
         per_table = self._touched(tables, scan)
-        held = [
-            asdict(hold)
-            for hold in active_holds(self.catalog)
-            if (hold.scope, hold.target) in {("subject", subject.name), ("tenant", subject.tenant)}
-            or (hold.scope == "table" and hold.target in per_table)
-        ]
+        held = holds_on_subject(self.catalog, subject.name, tenant_id=subject.tenant, tables=per_table)
         return {
             "subject": {"tenant": subject.tenant, "name": subject.name},
-            "held": held,
+            "held": [asdict(hold) for hold in held],
             "derived_ids": len(needles.derived),
             "tables": per_table,
             "found": summarise(scan),
@@ -329,10 +325,10 @@ class Eraser:
 def _derived_in(storage: Storage, path: str, subject: Subject, columns: SubjectColumns) -> set[str]:
     try:
         with storage.open(path) as stream:
-            if stream.read(4) != b"PAR1":
+            if stream.read(len(parquet_files.MAGIC)) != parquet_files.MAGIC:
                 return set()
         with pq.ParquetFile(pa.BufferReader(storage.read(path))) as file:
-            have = [name for name in ("tenant_id", *columns.names, *columns.ids) if name in file.schema_arrow.names]
+            have = [name for name in (TENANT, *columns.names, *columns.ids) if name in file.schema_arrow.names]
             return derived_ids(file.read(have), subject, columns)
     except (FileNotFoundError, pa.ArrowException, OSError):
         return set()  # the search reports what cannot be read

@@ -224,6 +224,16 @@ def test_a_legal_hold_blocks_and_changes_nothing(tmp_path: Path, lake: Catalog, 
     assert done["clean"], done["after"]
 
 
+def test_a_plan_names_the_holds_that_would_block_it(tmp_path: Path, lake: Catalog) -> None:
+    """Without a tenant every tenant's rows are meant, so a hold on any of them blocks."""
+    hold(lake, "tenant", "globex", reason="case 2026-18")
+    everyone = Subject(None, WHO.name)
+    with pytest.raises(HeldError, match="case 2026-18"):
+        eraser(tmp_path, lake).erase(everyone)
+    assert [each["reason"] for each in eraser(tmp_path, lake).plan(everyone)["held"]] == ["case 2026-18"]
+    assert eraser(tmp_path, lake).plan(WHO)["held"] == []
+
+
 def test_a_plan_changes_nothing(tmp_path: Path, lake: Catalog) -> None:
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     plan = eraser(tmp_path, lake).plan(WHO)
