@@ -9,6 +9,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from iceberg.erasure.needles import Needles
@@ -49,13 +50,12 @@ def look_sqlite(path: Path, needles: Needles) -> Findings:
     found.layers.add("sqlite")
     try:
         # immutable would hide the log; mode=ro sees what another process commits meanwhile
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20.0) as connection:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20.0)) as connection:
             for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 quoted = table.replace('"', '""')
                 for row in connection.execute(f'SELECT * FROM "{quoted}"'):
                     text = "\0".join(str(value) for value in row if value is not None).encode()
                     found.found(f"rows of `{table}`", sum(1 for _ in needles.in_text(text)))
-        connection.close()
     except sqlite3.Error as error:
         found.unread["rows"] = str(error)
     for suffix in ("", "-wal", "-journal"):

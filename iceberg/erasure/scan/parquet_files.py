@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from iceberg.erasure.needles import CUT, Needles, cut_bounds
 from iceberg.erasure.scan.thrift_pages import MalformedPageError, pages
 from iceberg.erasure.scan.traces import Findings, Whose
+from iceberg.subjects import TENANT
 
 MAGIC = b"PAR1"
 
@@ -129,11 +130,11 @@ def _chunks(column: pa.ChunkedArray) -> Iterator[tuple[pa.Array, int]]:
 def _of_other_tenants(rows: pa.Table, whose: Whose) -> npt.NDArray[np.bool_]:
     """Rows that certainly belong to somebody else: their tenant is named, and another one."""
     theirs = np.zeros(rows.num_rows, dtype=np.bool_)
-    for name in whose.tenant_columns if whose.tenant is not None else ():
-        kind = rows.schema.field(name).type if name in rows.column_names else pa.null()
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            other = pc.fill_null(pc.not_equal(rows.column(name), pa.scalar(whose.tenant, kind)), False)
-            theirs |= other.to_numpy()
+    if whose.tenant is None or TENANT not in rows.column_names:
+        return theirs
+    kind = rows.schema.field(TENANT).type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        theirs |= pc.fill_null(pc.not_equal(rows.column(TENANT), pa.scalar(whose.tenant, kind)), False).to_numpy()
     return theirs
 
 

@@ -41,7 +41,6 @@ class Findings:
 
 @dataclass(frozen=True)
 class Whose:
-    """The subject: its tenant (None: of every tenant), and the names of the columns that tell a row's tenant."""
+    """The subject's tenant; None: every tenant's subject of the name is meant."""
 
     tenant: str | None
-    tenant_columns: tuple[str, ...] = ("tenant_id",)

@@ -255,7 +255,8 @@ def test_bounds_of_prediction_ids_are_found_cut(catalog: Catalog) -> None:
 
 
 def test_a_row_that_sqlite_deleted_is_found_in_free_pages_until_vacuum(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.db"
+    path = tmp_path / "100%41 #1?" / "catalog.db"  # as a URL it would be cut, or another folder
+    path.parent.mkdir()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("CREATE TABLE t (x TEXT)")
