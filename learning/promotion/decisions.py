@@ -47,23 +47,20 @@ class Decision:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a decision wants of routes, as JSON in its row.
+    """What a decision wants of routes besides the places of what it replaced, as JSON in its row.
 
     Attributes:
-        substitute: (version, its replacement): wherever a route has the one, the other takes its place.
         serve: (tenant, endpoint): the version shall serve there, alone beside the shadows.
         restore: routes as they were before, by tenant and endpoint; see `pipelines.routing.RouteState`.
         features: the feature definitions that the version needs, by name of the view.
     """
 
-    substitute: tuple[int, int] | None = None
     serve: Sequence[tuple[str, str]] = ()
     restore: Sequence[Mapping[str, Any]] = ()
     features: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "substitute": list(self.substitute) if self.substitute else None,
             "serve": [list(place) for place in self.serve],
             "restore": list(self.restore),
             "features": dict(self.features),
@@ -117,11 +114,7 @@ def promote(
         "aliases": list(guard.aliases),
         "aliases_left": [alias for alias in left.aliases if alias not in guard.aliases],
         "artifact_sha256": found.artifact_sha256,
-        "routes": Wishes(
-            substitute=(replaced[0], version) if replaced else None,
-            serve=serve,
-            features=found.training_data.get("features", {}),
-        ).as_json(),
+        "routes": Wishes(serve=serve, features=found.training_data.get("features", {})).as_json(),
     }
     asked = StageChange(
         name=name,
@@ -197,7 +190,6 @@ def roll_back(
     guard = policy.stages.get(stage, StagePolicy(unguarded=True))
     undone = next((c for c in reversed(history) if c.granted and c.version == current and c.to_stage == stage), None)
     wishes = Wishes(
-        substitute=(current, wanted) if current is not None else None,
         restore=routes_before(undone.promotion_id) if undone is not None else (),
         features=found.training_data.get("features", {}),
     )

@@ -23,7 +23,7 @@ from core.clock import Clock
 from core.errors import ConflictError, HeadraceError, InvalidInputError, UnavailableError
 from iceberg.registry import Registry
 from iceberg.stages import Delivery, StageChange, Stages, stages_of
-from learning.promotion.routes import RouteChange, as_before, wanted_changes
+from learning.promotion.routes import RouteChange, as_before, replaced_versions, wanted_changes
 from learning.promotion.servers import must_be_applied, tell_stream, warm
 from learning.promotion.webhooks import Webhooks
 from learning.routing.changes import write_route
@@ -155,8 +155,10 @@ class Deliverer:
 
     def _change_routes(self, connection: Connection, change: StageChange) -> Mapping[str, Any]:
         wishes = change.detail.get("routes") or {}
+        carried_out = {each.promotion_id for each in self._stages.deliveries() if (each.step, each.state) == ("routes", DONE)}
+        replaced = replaced_versions(change, self._stages.history(change.name), carried_out)
         done = []
-        for each in wanted_changes(change.name, change.version, wishes, read_current(connection)):
+        for each in wanted_changes(change.name, change.version, replaced, wishes, read_current(connection)):
             if (each.current.evidence or {}).get("promotion_id") == change.promotion_id:
                 continue  # changed before a crash
             done.append({"place": each.place, "epoch": self._write(connection, change, each)})

@@ -1,15 +1,17 @@
 """What a decision changes in routes: the new version takes the place of the one that it replaces, and a rollback gives it back.
 
 promote 2 over 1     {1: 0.7, 3: 0.3}  ->  {2: 0.7, 3: 0.3}      where both serve, the weights add up
+promote 3 over 2     the same, where 2 never came to serve: routes that still have 1 get 3
 roll back            the route from before the promotion, where that is still known; else 1 takes the place of 2
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from iceberg.stages import StageChange
 from pipelines.routing import RouteMember, RouteState
 
 
@@ -26,18 +28,40 @@ class RouteChange:
         return f"{self.current.tenant_id}/{self.current.endpoint}"
 
 
-def wanted_changes(name: str, version: int, wishes: Mapping[str, Any], current: Iterable[RouteState]) -> list[RouteChange]:
+def replaced_versions(change: StageChange, history: Sequence[StageChange], carried_out: Container[str]) -> set[int]:
+    """Versions whose place in routes a decision takes: those it replaced, and those that these never came to replace.
+
+    A decision that no server was ready for, or that was overtaken while the stream database was away, changed no route, so
+    routes still have what it replaced.
+
+    Args:
+        history: of the model's stages, oldest first.
+        carried_out: decisions that did change the routes, by id.
+    """
+    found = set(change.detail.get("replaced", ()))
+    for earlier in reversed(history):
+        if not earlier.granted or earlier.to_stage != change.to_stage or earlier.sequence >= change.sequence:
+            continue
+        if earlier.version not in found or earlier.promotion_id in carried_out:
+            break
+        found |= set(earlier.detail.get("replaced", ()))
+    return found - {change.version}
+
+
+def wanted_changes(
+    name: str, version: int, replaced: Collection[int], wishes: Mapping[str, Any], current: Iterable[RouteState]
+) -> list[RouteChange]:
     """What has to be changed now; what is as it is wanted is left out.
 
     Args:
         name: the model.
         version: the one that came into the stage.
+        replaced: wherever a route has one of these, the version takes its place.
         wishes: as `decisions.Wishes` writes them.
         current: the routes that are active now.
     """
     serve = {tuple(place) for place in wishes.get("serve") or ()}
     restore = {(each["tenant_id"], each["endpoint"]): each for each in wishes.get("restore") or ()}
-    old = (wishes.get("substitute") or (None,))[0]
     changes = []
     for state in current:
         place = (state.tenant_id, state.endpoint)
@@ -45,11 +69,12 @@ def wanted_changes(name: str, version: int, wishes: Mapping[str, Any], current: 
         if place in serve:
             shadows = [each for each in members if each.role == "shadow" and each.name != f"{name}@{version}"]
             members = (RouteMember(name, version), *shadows)
-        elif place in restore and any(each.model == name and each.version == old for each in members):
+        elif place in restore and any(each.model == name and each.version in replaced for each in members):
             strategy = restore[place]["strategy"]
             members = tuple(RouteMember(**each) for each in restore[place]["members"])
-        elif old is not None:
-            members = substituted(members, name, old, version)
+        else:
+            for old in sorted(replaced):
+                members = substituted(members, name, old, version)
         if (strategy, _ordered(members)) != (state.strategy, _ordered(state.members)):
             changes.append(RouteChange(state, strategy, members))
     return changes

@@ -9,12 +9,21 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+
+from core.clock import SystemClock
+from core.settings import Settings
+from learning.promotion import decisions
+from learning.promotion.lifecycle import open_lifecycle
+from learning.promotion.policy import parse_policy
+from pipelines.deployer import connected
+from pipelines.routing import RouteMember, change_route
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -139,6 +148,40 @@ def test_promotion_changes_the_route_after_the_server_is_warm_and_a_rollback_res
     refused = headrace("models", "delete", "churn", "1", data_dir=data_dir, code=4)
     assert "stage production" in refused["what"]
     assert "route default/churn" in refused["what"]
+
+
+def test_the_successor_of_a_version_that_never_came_to_serve_takes_the_place_of_who_does(
+    platform: dict[str, str], database: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    settings = Settings(data_dir=Path(platform["data_dir"]), database_url=platform["database"], udf_url=platform["udf"])
+    stage = {"unguarded": True, "exclusive": True, "replaced": "none"}
+    policy = parse_policy({"stages": {"alone": stage}}, where="test")
+    lifecycle = open_lifecycle(settings, lambda: connected(settings.database_url), SystemClock(), policy=policy)
+    registry = lifecycle.registry
+    sealed, artifact = registry.must_get("plant_health", 1), registry.load_artifact("plant_health", 1)
+    for _ in range(3):
+        registry.register(
+            "successors",
+            artifact,
+            kind=sealed.kind,
+            signature=sealed.signature,
+            metrics={},
+            tags={},
+            training_data={},
+            code_hash="none",
+            duration=timedelta(0),
+        )
+    change_route(
+        database, "default", "successors", "ensemble_mean", [RouteMember("successors", 1)], changed_by="test", reason="first"
+    )
+    lifecycle.promote("successors", 1, "alone", actor="test")
+    overtaken = decisions.promote(
+        registry, lifecycle.stages, policy, "successors", 2, "alone", clock=SystemClock(), actor="is killed here"
+    )
+    answer = lifecycle.promote("successors", 3, "alone", actor="test")
+    assert [step.state for step in answer.steps] == ["done"] * 4
+    assert active(database, "successors") == {"successors@3": 1.0}
+    assert {step.state for step in lifecycle.deliverer.deliver(overtaken.main)} == {"skipped"}
 
 
 def test_a_server_acknowledges_by_itself_what_the_stream_tells(

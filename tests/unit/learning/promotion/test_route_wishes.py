@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from learning.promotion.routes import as_before, substituted, wanted_changes
+from iceberg.stages import StageChange
+from learning.promotion.routes import as_before, replaced_versions, substituted, wanted_changes
 from pipelines.routing import RouteMember, RouteState
 
 
@@ -36,21 +37,21 @@ def test_a_shadow_that_replaces_its_champion_serves() -> None:
 
 def test_only_routes_with_the_replaced_version_change() -> None:
     untouched = state(OTHER, tenant="globex")
-    (found,) = wanted_changes("pump", 2, {"substitute": [1, 2]}, [state(ONE, OTHER), untouched])
+    (found,) = wanted_changes("pump", 2, [1], {}, [state(ONE, OTHER), untouched])
     assert found.place == "acme/pump.health"
-    assert wanted_changes("pump", 2, {"substitute": [1, 2]}, [state(RouteMember("pump", 2), OTHER)]) == [], "as it is wanted"
+    assert wanted_changes("pump", 2, [1], {}, [state(RouteMember("pump", 2), OTHER)]) == [], "as it is wanted"
 
 
 def test_an_endpoint_is_served_alone_where_that_is_asked_for() -> None:
     wishes = {"serve": [["acme", "pump.health"]]}
-    (found,) = wanted_changes("pump", 2, wishes, [state(OTHER, RouteMember("pump", 9, "shadow", 0.0, 1.0))])
+    (found,) = wanted_changes("pump", 2, [], wishes, [state(OTHER, RouteMember("pump", 9, "shadow", 0.0, 1.0))])
     assert [each.name for each in found.members] == ["pump@2", "pump@9"]
 
 
 def test_a_rollback_restores_weights_and_strategy_from_before() -> None:
     before = as_before(state(ONE, OTHER, strategy="choice"))
     now = state(RouteMember("pump", 2, weight=1.0))
-    (found,) = wanted_changes("pump", 1, {"substitute": [2, 1], "restore": [before]}, [now])
+    (found,) = wanted_changes("pump", 1, [2], {"restore": [before]}, [now])
     assert found.strategy == "choice"
     assert set(found.members) == {ONE, OTHER}
 
@@ -58,4 +59,29 @@ def test_a_rollback_restores_weights_and_strategy_from_before() -> None:
 def test_a_route_that_was_changed_by_hand_since_is_not_restored() -> None:
     before = as_before(state(ONE, OTHER))
     by_hand = state(RouteMember("valve", 4))
-    assert wanted_changes("pump", 1, {"substitute": [2, 1], "restore": [before]}, [by_hand]) == []
+    assert wanted_changes("pump", 1, [2], {"restore": [before]}, [by_hand]) == []
+
+
+def decision(sequence: int, version: int, *replaced: int, kind: str = "promote") -> StageChange:
+    detail = {"replaced": list(replaced)}
+    return StageChange(
+        "pump", version, "staging", "production", True, kind, "t", f"d{sequence}", sequence=sequence, detail=detail
+    )
+
+
+def test_what_a_version_never_came_to_replace_is_replaced_by_its_successor() -> None:
+    history = [decision(1, 1), decision(2, 2, 1), decision(3, 3, 2)]
+    assert replaced_versions(history[2], history, {"d1", "d2"}) == {2}
+    assert replaced_versions(history[2], history, {"d1"}) == {2, 1}, "2 was refused by the servers, so routes still have 1"
+    (found,) = wanted_changes("pump", 3, {2, 1}, {}, [state(ONE, OTHER)])
+    assert set(found.members) == {RouteMember("pump", 3, weight=0.7), OTHER}
+
+
+def test_a_rollback_to_a_version_that_never_came_to_serve_lets_it_serve() -> None:
+    history = [decision(1, 1), decision(2, 2, 1), decision(3, 3, 2), decision(4, 2, 3, kind="rollback")]
+    assert replaced_versions(history[3], history, {"d1"}) == {3, 1}
+
+
+def test_who_left_the_stage_by_itself_is_not_replaced() -> None:
+    history = [decision(1, 1, 0), decision(3, 2)]  # 1 was archived in between, so 2 replaced nobody
+    assert replaced_versions(history[1], history, ()) == set()
