@@ -247,13 +247,13 @@ class Registry:
         sealed = found.training_data.get("evaluation")
         return None if sealed is None else self._artifacts.load(sealed["artifact"], sealed["sha256"])
 
-    def remove_artifacts(self, found: ModelVersion, keep: Sequence[ModelVersion]) -> Sequence[str]:
+    def remove_artifacts(self, found: ModelVersion, keep: Sequence[ModelVersion], *, dry_run: bool = False) -> Sequence[str]:
         """Remove the files of a version, but for those that one of `keep` has too, and say which; the row stays."""
         kept = {path for other in keep for path in _paths(other)}
-        removed = [path for path in _paths(found) if path not in kept]
-        for path in removed:
+        alone = [path for path in _paths(found) if path not in kept]
+        for path in alone if not dry_run else ():
             self._artifacts.remove(path)
-        return removed
+        return alone
 
     def resolve(self, name: str, wanted: str, *, tenant_id: str = _ALL_TENANTS) -> ModelVersion:
         """The version that a text means: a number, or an alias or label such as `champion` or `v1.0`.

@@ -291,13 +291,11 @@ def delete(
         detail={"artifact": found.artifact, "artifact_sha256": found.artifact_sha256},
         reason=reason,
     )
+    if not dry_run:
+        (change,) = stages.record([change], expect=newest_granted(history))
     gone = {(c.name, c.version) for c in stages.history() if c.to_stage == DELETED and c.granted} | {(name, version)}
-    if dry_run:
-        kept = {v.artifact for v in registry.list() if (v.name, v.version) not in gone}
-        return change, [] if found.artifact in kept else [found.artifact]
-    (recorded,) = stages.record([change], expect=newest_granted(history))
     others = [v for v in registry.list() if (v.name, v.version) not in gone]
-    return recorded, registry.remove_artifacts(found, others)
+    return change, registry.remove_artifacts(found, others, dry_run=dry_run)
 
 
 def holder(now_in: Mapping[int, str], stage: str) -> int | None:
