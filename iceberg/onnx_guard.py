@@ -9,6 +9,7 @@ Shapes that only a run tells are bounded where models run (`udfs.runtime`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -154,6 +155,11 @@ def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from function.node
     for graph in _graphs(model):
         yield from graph.node
+
+
+def operators_of(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator is used; `DOMAIN::NAME`, the name alone for ONNX's own."""
+    return Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes_of(model))
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -60,6 +60,15 @@ class Signature:
             }
         )
 
+    def differences(self, other: Signature) -> list[str]:
+        """Why the two cannot answer the same rows; classes may stand in another order."""
+        parts = (
+            ("inputs", self.inputs, other.inputs, self.inputs == other.inputs),
+            ("features", self.feature_names, other.feature_names, self.feature_names == other.feature_names),
+            ("classes", self.labels, other.labels, set(self.labels) == set(other.labels)),
+        )
+        return [f"{what} differ: {mine} and {theirs}" for what, mine, theirs, alike in parts if not alike]
+
     @staticmethod
     def from_json(text: str) -> Signature:
         fields = json.loads(text)

@@ -77,6 +77,11 @@ class RouteState:
     evidence: Mapping[str, Any] | None = None
 
     @property
+    def place(self) -> str:
+        """For people and records: `TENANT/ENDPOINT`."""
+        return f"{self.tenant_id}/{self.endpoint}"
+
+    @property
     def serving(self) -> tuple[RouteMember, ...]:
         return tuple(member for member in self.members if member.role != "shadow")
 

@@ -21,7 +21,7 @@ from learning.promotion.lifecycle import Answer, Lifecycle, open_lifecycle
 from learning.promotion.policy import BUILT_IN, load_policy
 from learning.promotion.serving_history import routes_in_lake
 from pipelines import deployer
-from pipelines.routing import RouteState, read_current
+from pipelines.routing import read_current
 
 _ACTOR = "demo"
 _LAKE_SECONDS = 30.0
@@ -82,7 +82,7 @@ def _routes(settings: Settings, model: str) -> dict[str, str]:
     """What serves now, where the model does; by place."""
     with deployer.connected(settings.database_url) as connection:
         states = read_current(connection)
-    return {f"{s.tenant_id}/{s.endpoint}": s.route_json() for s in states if any(each.model == model for each in s.members)}
+    return {s.place: s.route_json() for s in states if any(each.model == model for each in s.members)}
 
 
 def _check_lake(settings: Settings, lifecycle: Lifecycle, model: str, clock: Clock, summary: Summary) -> None:
@@ -91,13 +91,9 @@ def _check_lake(settings: Settings, lifecycle: Lifecycle, model: str, clock: Clo
     deadline = time.monotonic() + _LAKE_SECONDS
     found: dict[str, str] = {}
     while found != wanted and time.monotonic() < deadline:
-        found = {_place(s): s.route_json() for s in routes_in_lake(lifecycle.catalog, clock.now()) if _place(s) in wanted}
+        found = {s.place: s.route_json() for s in routes_in_lake(lifecycle.catalog, clock.now()) if s.place in wanted}
     summary.check(
         "who serves stands in the lake as in the stream database",
         found == wanted and bool(wanted),
         f"{len(wanted)} routes of {model}, epochs by promotion; lake.route_history says the same: {found == wanted}",
     )
-
-
-def _place(state: RouteState) -> str:
-    return f"{state.tenant_id}/{state.endpoint}"

@@ -9,7 +9,6 @@ latency             single rows by turns, so that what disturbs one disturbs the
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,10 +19,11 @@ import onnx
 from pyiceberg.catalog import Catalog
 
 from core.errors import InvalidInputError
-from iceberg.onnx_guard import nodes_of
+from iceberg.onnx_guard import operators_of
 from iceberg.registry import ModelVersion, Registry
 from learning.promotion.evaluation import read_evaluation
 from learning.promotion.paired import PairedTest, paired_test
+from learning.promotion.rehearsal import OneArtifact
 from learning.promotion.traffic import Traffic, read_traffic
 from udfs.route import ModelKey
 from udfs.sessions import LoadedModel, load_model
@@ -69,7 +69,7 @@ def compare(
     if a == b:
         raise InvalidInputError(f"`{name}@{a}` is compared with itself", fix="Name two versions.")
     one, two = _side(registry, name, a), _side(registry, name, b)
-    fits = _fits(one.version, two.version)
+    unlike = one.version.signature.differences(two.version.signature)
     report: dict[str, Any] = {
         "name": name,
         "a": _told(one),
@@ -77,10 +77,10 @@ def compare(
         "metrics": _metrics(one.version, two.version),
         "metadata": _metadata(one.version, two.version),
         "artifact": _artifact_difference(one, two),
-        "signature": {"compatible": not fits, "differences": fits},
+        "signature": {"compatible": not unlike, "differences": unlike},
     }
-    if fits:
-        report |= {"replay": None, "latency": None, "recommendation": _advice("incompatible", "; ".join(fits))}
+    if unlike:
+        report |= {"replay": None, "latency": None, "recommendation": _advice("incompatible", "; ".join(unlike))}
         return report
     traffic = read_traffic(catalog, name, one.model.signature.n_features, tenant=tenant, endpoint=endpoint, limit=limit)
     source = "logged traffic"
@@ -96,12 +96,7 @@ def compare(
 def _side(registry: Registry, name: str, version: int) -> Side:
     found = registry.must_get(name, version)
     artifact = registry.load_artifact(name, version)
-
-    class _Bytes:
-        def load_artifact(self, _name: str, _version: int) -> bytes:
-            return artifact
-
-    return Side(found, artifact, load_model(ModelKey(name, version), _Bytes()))
+    return Side(found, artifact, load_model(ModelKey(name, version), OneArtifact(name, version, artifact)))
 
 
 def _told(side: Side) -> dict[str, Any]:
@@ -143,24 +138,12 @@ def _metadata(a: ModelVersion, b: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _fits(a: ModelVersion, b: ModelVersion) -> list[str]:
-    """Why the two cannot answer the same rows."""
-    differences = []
-    if a.signature.inputs != b.signature.inputs:
-        differences.append(f"inputs differ: {a.signature.inputs} and {b.signature.inputs}")
-    if a.signature.feature_names != b.signature.feature_names:
-        differences.append(f"features differ: {a.signature.feature_names} and {b.signature.feature_names}")
-    if set(a.signature.labels) != set(b.signature.labels):
-        differences.append(f"classes differ: {a.signature.labels} and {b.signature.labels}")
-    return differences
-
-
 def _artifact_difference(a: Side, b: Side) -> dict[str, Any]:
     """Operators and weights that only one of the graphs has."""
     graphs = [onnx.load_model_from_string(side.artifact) for side in (a, b)]
-    operators = [Counter(f"{node.domain}::{node.op_type}".removeprefix("::") for node in nodes_of(graph)) for graph in graphs]
+    operators = [operators_of(graph) for graph in graphs]
     weights = [
-        {each.name: (list(each.dims), bytes(onnx.numpy_helper.to_array(each).tobytes())) for each in graph.graph.initializer}
+        {each.name: (list(each.dims), onnx.numpy_helper.to_array(each).tobytes()) for each in graph.graph.initializer}
         for graph in graphs
     ]
     shared = weights[0].keys() & weights[1].keys()

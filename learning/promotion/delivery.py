@@ -161,7 +161,7 @@ class Deliverer:
         for each in wanted_changes(change.name, change.version, replaced, wishes, read_current(connection)):
             if (each.current.evidence or {}).get("promotion_id") == change.promotion_id:
                 continue  # changed before a crash
-            done.append({"place": each.place, "epoch": self._write(connection, change, each)})
+            done.append({"place": each.current.place, "epoch": self._write(connection, change, each)})
         return {"changed": done, "before": self._before(connection, change)}
 
     def _write(self, connection: Connection, change: StageChange, each: RouteChange) -> int:

@@ -138,7 +138,7 @@ class Lifecycle:
             with self._connect() as connection:
                 must_be_applied(connection)
                 routed = [
-                    f"{state.tenant_id}/{state.endpoint}"
+                    state.place
                     for state in read_current(connection)
                     if any((each.model, each.version) == (name, version) for each in state.members)
                 ]

@@ -18,6 +18,7 @@ from core.clock import Clock
 from core.errors import HeadraceError
 from iceberg.registry import ModelVersion, Registry
 from learning.promotion.evaluation import read_evaluation
+from learning.promotion.rehearsal import OneArtifact
 from learning.tabular import load_tabular, train_tabular
 from learning.train import (
     PLANT_SOURCE,
@@ -32,7 +33,7 @@ from learning.train import (
 )
 from learning.transforms.declaration import read_declaration
 from udfs.route import ModelKey
-from udfs.sessions import load_model
+from udfs.sessions import Float32, load_model
 
 type_recipe = Callable[..., list[TrainedModel]]
 
@@ -160,12 +161,9 @@ def _difference(registry: Registry, found: ModelVersion, artifact: bytes, traine
     }
 
 
-def _answers(found: ModelVersion, artifact: bytes, features: Any) -> Any:  # Any: arrays
-    class _Bytes:
-        def load_artifact(self, _name: str, _version: int) -> bytes:
-            return artifact
-
-    return load_model(ModelKey(found.name, found.version), _Bytes()).probabilities(features)
+def _answers(found: ModelVersion, artifact: bytes, features: Float32) -> Float32:
+    source = OneArtifact(found.name, found.version, artifact)
+    return load_model(ModelKey(found.name, found.version), source).probabilities(features)
 
 
 def _environment_difference(found: ModelVersion) -> dict[str, Any]:

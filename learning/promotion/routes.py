@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iceberg.stages import StageChange
+from learning.routing.changes import promoted
 from pipelines.routing import RouteMember, RouteState
 
 
@@ -22,10 +23,6 @@ class RouteChange:
     current: RouteState
     strategy: str
     members: tuple[RouteMember, ...]
-
-    @property
-    def place(self) -> str:
-        return f"{self.current.tenant_id}/{self.current.endpoint}"
 
 
 def replaced_versions(change: StageChange, history: Sequence[StageChange], carried_out: Container[str]) -> set[int]:
@@ -67,8 +64,7 @@ def wanted_changes(
         place = (state.tenant_id, state.endpoint)
         strategy, members = state.strategy, state.members
         if place in serve:
-            shadows = [each for each in members if each.role == "shadow" and each.name != f"{name}@{version}"]
-            members = (RouteMember(name, version), *shadows)
+            members = tuple(promoted(state, RouteMember(name, version)))
         elif place in restore and any(each.model == name and each.version in replaced for each in members):
             strategy = restore[place]["strategy"]
             members = tuple(RouteMember(**each) for each in restore[place]["members"])

@@ -15,12 +15,7 @@ class AbTestReady(Requirement):
     def run(self, subject: Subject) -> Outcome:
         if subject.champion is None:
             return Outcome(self.without_champion == "pass", "there is no champion to stand beside")
-        mine, theirs = subject.version.signature, subject.champion.signature
-        told = {"champion": subject.champion.reference, "champion_signature_hash": subject.champion.signature_hash}
-        if mine.inputs != theirs.inputs:
-            return Outcome(False, f"its inputs are {mine.inputs}, the champion's {theirs.inputs}", told)
-        if mine.feature_names != theirs.feature_names:
-            return Outcome(False, f"its features are {mine.feature_names}, the champion's {theirs.feature_names}", told)
-        if set(mine.labels) != set(theirs.labels):
-            return Outcome(False, f"its classes are {mine.labels}, the champion's {theirs.labels}", told)
-        return Outcome(True, f"its signature fits that of {subject.champion.reference}", told)
+        champion = subject.champion
+        unlike = subject.version.signature.differences(champion.signature)
+        told = {"champion": champion.reference, "champion_signature_hash": champion.signature_hash}
+        return Outcome(not unlike, "; ".join(unlike) or f"its signature fits that of {champion.reference}", told)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import onnx
 from pydantic import Field
 
-from iceberg.onnx_guard import STANDARD_DOMAINS, check_onnx, nodes_of
+from iceberg.onnx_guard import STANDARD_DOMAINS, check_onnx, operators_of
 from learning.promotion.checks.operators import ALLOWED
 from learning.promotion.checks.requirement import Outcome, Requirement, Subject
 
@@ -37,7 +36,7 @@ class SecurityScan(Requirement):
         """
         check_onnx(artifact, name)
         model = onnx.load_model_from_string(artifact)
-        used = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes_of(model))
+        used = operators_of(model)
         allowed = {*(self.operators if self.operators is not None else ALLOWED), *self.also}
         problems = []
         if len(artifact) > self.max_bytes:

@@ -38,7 +38,7 @@ def test_a_shadow_that_replaces_its_champion_serves() -> None:
 def test_only_routes_with_the_replaced_version_change() -> None:
     untouched = state(OTHER, tenant="globex")
     (found,) = wanted_changes("pump", 2, [1], {}, [state(ONE, OTHER), untouched])
-    assert found.place == "acme/pump.health"
+    assert found.current.place == "acme/pump.health"
     assert wanted_changes("pump", 2, [1], {}, [state(RouteMember("pump", 2), OTHER)]) == [], "as it is wanted"
 
 
