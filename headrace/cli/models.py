@@ -53,9 +53,8 @@ def register(
 
     Example: headrace models register churn model.onnx --metric accuracy=0.91 --evaluation held_out.csv --label v1.0
     """
-    from learning.promotion.checks.claimed_metric import ClaimedMetric
     from learning.promotion.evaluation import write_evaluation
-    from learning.promotion.running import parse_requirement
+    from learning.promotion.running import check_claims
     from learning.tabular import load_tabular
     from udfs.artifact import read_signature
 
@@ -63,14 +62,7 @@ def register(
         raise NotFoundError("there is no such file", where=str(artifact))
     lifecycle, _ = open_models(context, data_dir, policy)
     metrics = {key: _number(value, key) for key, value in _pairs(metric).items()}
-    for stated in lifecycle.policy.registration:
-        requirement = parse_requirement(stated)
-        if not isinstance(requirement, ClaimedMetric):
-            told = requirement if isinstance(requirement, str) else f"`{stated['check']}` needs a registered version"
-            raise InvalidInputError(f"the registration gate is wrong: {told}", where="policy, registration")
-        outcome = requirement.judge(metrics)
-        if not outcome.ok:
-            raise InvalidInputError(f"the version is not registered: {outcome.reason}", where="policy, registration")
+    check_claims(lifecycle.policy, metrics)
     content = artifact.read_bytes()
     signature = read_signature(content, name=str(artifact))
     names = tuple(features.split(",")) if features else ()

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.errors import HeadraceError
+from core.errors import HeadraceError, InvalidInputError
 from iceberg.registry import ModelVersion, Registry
 from iceberg.stages import StageChange
 from learning.promotion.checks.a_b_test_ready import AbTestReady
@@ -29,7 +29,7 @@ from learning.promotion.checks.requirement import Outcome, Requirement, Subject
 from learning.promotion.checks.security_scan import SecurityScan
 from learning.promotion.checks.time_in_stage import TimeInStage
 from learning.promotion.evaluation import read_evaluation
-from learning.promotion.policy import StagePolicy
+from learning.promotion.policy import Policy, StagePolicy
 from learning.promotion.rehearsal import OneArtifact, rehearsing
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,22 @@ def run_requirements(
             raise
         inputs = {"artifact_sha256": version.artifact_sha256}
         return [CheckRun("artifact", {}, False, f"the version cannot be served: {problem}", {}, inputs, 0.0)]
+
+
+def check_claims(policy: Policy, metrics: Mapping[str, float]) -> None:
+    """Hold what a version says of itself against the policy's gate of registration, before anything is stored.
+
+    Raises:
+        InvalidInputError: it is not enough, or the gate states something else than `claimed_metric`.
+    """
+    for stated in policy.registration:
+        requirement = parse_requirement(stated)
+        if not isinstance(requirement, ClaimedMetric):
+            told = requirement if isinstance(requirement, str) else f"`{stated['check']}` needs a registered version"
+            raise InvalidInputError(f"the registration gate is wrong: {told}", where="policy, registration")
+        outcome = requirement.judge(metrics)
+        if not outcome.ok:
+            raise InvalidInputError(f"the version is not registered: {outcome.reason}", where="policy, registration")
 
 
 def parse_requirement(stated: Mapping[str, Any]) -> Requirement | str:

@@ -22,6 +22,7 @@ from core.settings import Settings
 from learning.promotion import decisions
 from learning.promotion.lifecycle import open_lifecycle
 from learning.promotion.policy import parse_policy
+from learning.tabular import load_tabular, train_tabular
 from pipelines.deployer import connected
 from pipelines.routing import RouteMember, change_route
 
@@ -203,3 +204,23 @@ def test_a_server_acknowledges_by_itself_what_the_stream_tells(
         time.sleep(0.05)
     assert rows == [("stream-2", True), ("stream-99", False)]
     database.execute("DELETE FROM model_events WHERE promotion_id LIKE 'stream-%'")
+
+
+def test_a_model_from_a_file_comes_into_staging_while_the_platform_is_stopped(csv: Path, policy: str, tmp_path: Path) -> None:
+    data_dir, file, gate = str(tmp_path / "data"), tmp_path / "model.onnx", tmp_path / "gate.yaml"
+    data = load_tabular(csv)
+    file.write_bytes(train_tabular(data, name="churn", source="rows", clock=SystemClock(), trees=5, depth=3).artifact)
+    gate.write_text("registration: [{check: claimed_metric, metric: accuracy, above: 0.8}]\n", encoding="utf-8")
+    register = ("models", "register", "churn", str(file), "--evaluation", str(csv), "--label", "v1.0", "--metric")
+    refused = headrace(*register, "accuracy=0.8", "--policy", str(gate), data_dir=data_dir, code=2)
+    assert "more than 0.8 is needed" in refused["what"]
+    sealed = headrace(*register, "recall=0.9", "--tag", "team=growth", data_dir=data_dir)
+    assert (sealed["version"], sealed["stage"], sealed["aliases"]) == (1, "none", ["v1.0"])
+    assert (sealed["signature"]["feature_names"], sealed["signature"]["labels"]) == (["a", "b"], ["0", "1"])
+    assert sealed["tags"].items() >= {"team": "growth", "metric_recall": "0.9"}.items()
+    staged = headrace("models", "promote", "churn", "v1.0", "--to", "staging", data_dir=data_dir)
+    measured = {check["check"]: check["measured"] for check in staged["checks"]}
+    assert measured["performance_threshold"]["rows"] == 200
+    states = {step["step"]: step["state"] for step in staged["delivery"]}
+    assert states == {"stream": "pending", "warm": "pending", "alias": "done", "routes": "pending"}
+    assert headrace("models", "scan", "churn", "challenger", data_dir=data_dir)["ok"]

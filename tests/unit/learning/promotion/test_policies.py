@@ -19,7 +19,7 @@ from learning.models.kind import seal
 from learning.promotion.evaluation import Evaluation, read_evaluation, write_evaluation
 from learning.promotion.lifecycle import Lifecycle
 from learning.promotion.policy import load_policy, parse_policy
-from learning.promotion.running import CHECKS, CheckRun, run_requirements
+from learning.promotion.running import CHECKS, CheckRun, check_claims, run_requirements
 
 add_type = Callable[..., ModelVersion]
 
@@ -225,6 +225,29 @@ def test_a_file_replaces_the_stages_that_it_names_and_no_other(tmp_path: Path) -
     assert [each["check"] for each in policy.stages["staging"].requirements] == ["integration_test"]
     assert policy.stages["production"] == load_policy().stages["production"]
     assert policy.sha256 != load_policy().sha256
+
+
+CLAIM = {"check": "claimed_metric", "metric": "accuracy", "above": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("gate", "claimed", "says"),
+    [
+        ([CLAIM], {"accuracy": 0.8}, "more than 0.8 is needed"),
+        ([CLAIM], {}, "claims no `accuracy`"),
+        ([{"check": "integration_test"}], {"accuracy": 1.0}, "needs a registered version"),
+        ([{"check": "beauty"}], {"accuracy": 1.0}, "no check `beauty`"),
+        ([{**CLAIM, "abov": 0.1}], {"accuracy": 1.0}, "`abov`"),
+    ],
+)
+def test_the_gate_of_registration_refuses(gate: list[dict[str, Any]], claimed: dict[str, float], says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        check_claims(parse_policy({"registration": gate}, where="test"), claimed)
+
+
+def test_the_gate_of_registration_lets_through_who_claims_enough_and_is_open_by_default() -> None:
+    check_claims(parse_policy({"registration": [CLAIM]}, where="test"), {"accuracy": 0.81})
+    check_claims(load_policy(), {})
 
 
 @pytest.mark.parametrize(
