@@ -77,9 +77,8 @@ def _deliver(platform: Platform, stop: threading.Event) -> None:
         try:
             revision = lifecycle.stages.revision()
             if waits or revision != seen:  # else nothing was decided since everything was done
-                rounds = lifecycle.deliverer.deliver_pending(at_least=LEFT_BEHIND)
-                young = lifecycle.deliverer.pending()
-                waits = bool(young) or any(step.state == "pending" for steps in rounds.values() for step in steps)
+                lifecycle.deliverer.deliver_pending(at_least=LEFT_BEHIND)
+                waits = bool(lifecycle.deliverer.pending())
                 seen = revision
         except (HeadraceError, OSError) as problem:
             logger.warning("registry outbox waits", extra={"reason": str(problem)})

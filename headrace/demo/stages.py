@@ -25,6 +25,7 @@ from pipelines.routing import read_current
 
 _ACTOR = "demo"
 _LAKE_SECONDS = 30.0
+_LOOK_SECONDS = 0.1  # each look reads files of the lake, and the engine that writes them needs the processor
 
 
 def check_stages(settings: Settings, model: str, clock: Clock, summary: Summary) -> None:
@@ -89,9 +90,12 @@ def _check_lake(settings: Settings, lifecycle: Lifecycle, model: str, clock: Clo
     """The lake knows who serves, also when the platform is gone."""
     wanted = _routes(settings, model)
     deadline = time.monotonic() + _LAKE_SECONDS
-    found: dict[str, str] = {}
-    while found != wanted and time.monotonic() < deadline:
-        found = {s.place: s.route_json() for s in routes_in_lake(lifecycle.catalog, clock.now()) if s.place in wanted}
+
+    def in_lake() -> dict[str, str]:
+        return {s.place: s.route_json() for s in routes_in_lake(lifecycle.catalog, clock.now()) if s.place in wanted}
+
+    while (found := in_lake()) != wanted and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
     summary.check(
         "who serves stands in the lake as in the stream database",
         found == wanted and bool(wanted),
