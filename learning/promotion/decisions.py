@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.clock import Clock
@@ -52,18 +52,15 @@ class Wishes:
     Attributes:
         serve: (tenant, endpoint): the version shall serve there, alone beside the shadows.
         restore: routes as they were before, by tenant and endpoint; see `pipelines.routing.RouteState`.
-        features: the feature definitions that the version needs, by name of the view.
     """
 
     serve: Sequence[tuple[str, str]] = ()
     restore: Sequence[Mapping[str, Any]] = ()
-    features: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "serve": [list(place) for place in self.serve],
             "restore": list(self.restore),
-            "features": dict(self.features),
         }
 
 
@@ -96,10 +93,10 @@ def promote(
     found = registry.must_get(name, version)
     history = stages.history(name)
     now_in = stages_of(history)
-    current = must_be_there(now_in, found)
+    current = _must_be_there(now_in, found)
     if current == to_stage:
         raise ConflictError(f"`{found.reference}` is in stage `{to_stage}` already", fix="There is nothing to do.")
-    champion_version = holder(now_in, PRODUCTION)
+    champion_version = _holder(now_in, PRODUCTION)
     champion = registry.get(name, champion_version) if champion_version is not None else None
     runs = [
         *_comes_from(guard, current, to_stage, found),
@@ -114,7 +111,7 @@ def promote(
         "aliases": list(guard.aliases),
         "aliases_left": [alias for alias in left.aliases if alias not in guard.aliases],
         "artifact_sha256": found.artifact_sha256,
-        "routes": Wishes(serve=serve, features=found.training_data.get("features", {})).as_json(),
+        "routes": Wishes(serve=serve).as_json(),
     }
     asked = StageChange(
         name=name,
@@ -167,8 +164,8 @@ def roll_back(
     """
     history = stages.history(name)
     now_in = stages_of(history)
-    current = holder(now_in, stage)
-    held = held_in_order(history, stage)
+    current = _holder(now_in, stage)
+    held = _held_in_order(history, stage)
     earlier = earlier_holders(history, stage)
     if to is None and not earlier:
         raise NotFoundError(
@@ -180,7 +177,7 @@ def roll_back(
     if wanted == current:
         raise ConflictError(f"`{name}@{wanted}` is in stage `{stage}` already", fix="There is nothing to go back to.")
     found = registry.must_get(name, wanted)
-    must_be_there(now_in, found)
+    _must_be_there(now_in, found)
     if wanted not in held:
         raise InvalidInputError(
             f"`{found.reference}` was never in stage `{stage}`",
@@ -189,10 +186,7 @@ def roll_back(
     registry.load_artifact(name, wanted)  # what is gone or changed cannot be gone back to
     guard = policy.stages.get(stage, StagePolicy(unguarded=True))
     undone = next((c for c in reversed(history) if c.granted and c.version == current and c.to_stage == stage), None)
-    wishes = Wishes(
-        restore=routes_before(undone.promotion_id) if undone is not None else (),
-        features=found.training_data.get("features", {}),
-    )
+    wishes = Wishes(restore=routes_before(undone.promotion_id) if undone is not None else ())
     restored = StageChange(
         name=name,
         version=wanted,
@@ -263,7 +257,7 @@ def delete(
     found = registry.must_get(name, version)
     history = stages.history(name)
     now_in = stages_of(history)
-    current = must_be_there(now_in, found)
+    current = _must_be_there(now_in, found)
     meant = [
         f"alias {alias}" + (f" of {tenant}" if tenant else "")
         for (alias, tenant), v in registry.aliases(name).items()
@@ -298,12 +292,12 @@ def delete(
     return change, registry.remove_artifacts(found, others, dry_run=dry_run)
 
 
-def holder(now_in: Mapping[int, str], stage: str) -> int | None:
+def _holder(now_in: Mapping[int, str], stage: str) -> int | None:
     """The newest version that is in a stage."""
     return max((version for version, its in now_in.items() if its == stage), default=None)
 
 
-def held_in_order(history: Sequence[StageChange], stage: str) -> list[int]:
+def _held_in_order(history: Sequence[StageChange], stage: str) -> list[int]:
     """Versions that were in a stage, each once, the one that came last at the end."""
     held: dict[int, None] = {}
     for change in history:
@@ -316,20 +310,20 @@ def held_in_order(history: Sequence[StageChange], stage: str) -> list[int]:
 def earlier_holders(history: Sequence[StageChange], stage: str) -> list[int]:
     """Versions that a rollback can go back to, the nearest at the end; who was withdrawn is none: rolling back twice goes back by two."""
     now_in = stages_of(history)
-    current = holder(now_in, stage)
+    current = _holder(now_in, stage)
     return [
         version
-        for version in held_in_order(history, stage)
-        if version != current and now_in.get(version) != DELETED and last_kind(history, version) != "withdrawn"
+        for version in _held_in_order(history, stage)
+        if version != current and now_in.get(version) != DELETED and _last_kind(history, version) != "withdrawn"
     ]
 
 
-def last_kind(history: Sequence[StageChange], version: int) -> str | None:
+def _last_kind(history: Sequence[StageChange], version: int) -> str | None:
     """Of which kind the last granted change of a version was."""
     return next((change.kind for change in reversed(history) if change.granted and change.version == version), None)
 
 
-def must_be_there(now_in: Mapping[int, str], found: ModelVersion) -> str:
+def _must_be_there(now_in: Mapping[int, str], found: ModelVersion) -> str:
     """The stage of a version.
 
     Raises:

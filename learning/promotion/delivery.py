@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -79,7 +80,7 @@ class Deliverer:
         if change.kind != "delete":
             self._serve(change, take, steps)
         for url in self._webhooks.urls:
-            take(f"webhook:{url}", lambda url=url: {"status": self._webhooks.post(url, change.promotion_id, _event(change))})  # type: ignore[misc]
+            take(f"webhook:{url}", partial(self._post, url, change))
         fresh = [step for step in steps if step.name not in ended and step.state != PENDING]
         self._stages.record_deliveries([Delivery(change.promotion_id, each.name, each.state, each.detail) for each in fresh])
         return steps
@@ -163,6 +164,9 @@ class Deliverer:
                 continue  # changed before a crash
             done.append({"place": each.current.place, "epoch": self._write(connection, change, each)})
         return {"changed": done, "before": self._before(connection, change)}
+
+    def _post(self, url: str, change: StageChange) -> Mapping[str, Any]:
+        return {"status": self._webhooks.post(url, change.promotion_id, _event(change))}
 
     def _write(self, connection: Connection, change: StageChange, each: RouteChange) -> int:
         state = write_route(

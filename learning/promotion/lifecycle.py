@@ -110,12 +110,9 @@ class Lifecycle:
     ) -> Answer:
         """Go back, deliver; raises as `decisions.roll_back`, and ConflictError where the deployed features are others."""
         begun = self._clock.monotonic_seconds()
-        if to is not None:
-            self._must_fit_features(self.registry.must_get(name, to))
-        else:
-            held = decisions.earlier_holders(self.stages.history(name), stage)
-            if held:
-                self._must_fit_features(self.registry.must_get(name, held[-1]))
+        held = [to] if to is not None else decisions.earlier_holders(self.stages.history(name), stage)
+        if held:
+            self._must_fit_features(self.registry.must_get(name, held[-1]))
         decision = decisions.roll_back(
             self.registry,
             self.stages,
@@ -171,7 +168,7 @@ class Lifecycle:
                 have, where = deployed(connection), "stream database"
         except UnavailableError:
             have, where = in_folders(), "pipeline folders"
-        wrong = differences({name: value for name, value in needed.items() if name in have}, have)
+        wrong = differences(needed, have)
         if wrong:
             raise ConflictError(
                 f"`{found.reference}` was trained on other features: {'; '.join(wrong)}",

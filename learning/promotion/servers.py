@@ -8,7 +8,7 @@ it is asked first. But somebody has to be ready.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,8 @@ def warm(
 
 
 def _record(connection: Connection, promotion_id: str, said: dict[str, str | None]) -> None:
-    rows: Sequence[tuple[object, ...]] = [(promotion_id, server, why is None, why) for server, why in said.items()]
-    for row in rows:
-        connection.execute("INSERT INTO model_acks (promotion_id, server_id, ready, message) VALUES (%s, %s, %s, %s)", row)
+    for server, why in said.items():
+        connection.execute(
+            "INSERT INTO model_acks (promotion_id, server_id, ready, message) VALUES (%s, %s, %s, %s)",
+            (promotion_id, server, why is None, why),
+        )

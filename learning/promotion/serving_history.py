@@ -78,12 +78,3 @@ def with_registry(states: Sequence[RouteState], registry: Registry, stages: Stag
             }
         )
     return answer
-
-
-def in_production_at(stages: Stages, registry: Registry, moment: datetime) -> dict[str, list[int]]:
-    """Versions in production at a moment, by model."""
-    names = sorted({version.name for version in registry.list()})
-    found = {
-        name: [v for v, its in stages_of(stages.history(name), at=moment).items() if its == "production"] for name in names
-    }
-    return {name: versions for name, versions in found.items() if versions}
