@@ -2,7 +2,7 @@
 
 promote 2 over 1     {1: 0.7, 3: 0.3}  ->  {2: 0.7, 3: 0.3}      where both serve, the weights add up
 promote 3 over 2     the same, where 2 never came to serve: routes that still have 1 get 3
-roll back            the route from before the promotion, where that is still known; else 1 takes the place of 2
+roll back            the route from before the promotion, where that has 1 and nobody changed it since; else 1 takes the place of 2
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def wanted_changes(
         strategy, members = state.strategy, state.members
         if place in serve:
             members = tuple(promoted(state, RouteMember(name, version)))
-        elif place in restore and any(each.model == name and each.version in replaced for each in members):
+        elif place in restore and _leads_back(restore[place], state, name, version):
             strategy = restore[place]["strategy"]
             members = tuple(RouteMember(**each) for each in restore[place]["members"])
         else:
@@ -104,6 +104,12 @@ def as_before(state: RouteState) -> dict[str, Any]:
         "strategy": state.strategy,
         "members": [each.as_json() for each in state.members],
     }
+
+
+def _leads_back(before: Mapping[str, Any], state: RouteState, name: str, version: int) -> bool:
+    """Whether the route directly follows one that has the version: else somebody changed it since, or who goes back goes further."""
+    has = any((each["model"], each["version"]) == (name, version) for each in before["members"])
+    return has and state.epoch == before["epoch"] + 1
 
 
 def _ordered(members: Iterable[RouteMember]) -> list[RouteMember]:

@@ -183,6 +183,10 @@ def test_the_successor_of_a_version_that_never_came_to_serve_takes_the_place_of_
     assert [step.state for step in answer.steps] == ["done"] * 4
     assert active(database, "successors") == {"successors@3": 1.0}
     assert {step.state for step in lifecycle.deliverer.deliver(overtaken.main)} == {"skipped"}
+    for version in (2, 1):
+        back = lifecycle.roll_back("successors", actor="test", stage="alone")
+        assert [step.state for step in back.steps] == ["done"] * 4
+        assert active(database, "successors") == {f"successors@{version}": 1.0}, "rolling back twice goes back by two"
 
 
 def test_a_server_acknowledges_by_itself_what_the_stream_tells(

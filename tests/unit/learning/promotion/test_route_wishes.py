@@ -7,8 +7,8 @@ from learning.promotion.routes import as_before, replaced_versions, substituted,
 from pipelines.routing import RouteMember, RouteState
 
 
-def state(*members: RouteMember, strategy: str = "ensemble_mean", tenant: str = "acme") -> RouteState:
-    return RouteState(tenant, "pump.health", 3, strategy, members)
+def state(*members: RouteMember, strategy: str = "ensemble_mean", tenant: str = "acme", epoch: int = 3) -> RouteState:
+    return RouteState(tenant, "pump.health", epoch, strategy, members)
 
 
 ONE, OTHER = RouteMember("pump", 1, weight=0.7), RouteMember("valve", 1, weight=0.3)
@@ -50,7 +50,7 @@ def test_an_endpoint_is_served_alone_where_that_is_asked_for() -> None:
 
 def test_a_rollback_restores_weights_and_strategy_from_before() -> None:
     before = as_before(state(ONE, OTHER, strategy="choice"))
-    now = state(RouteMember("pump", 2, weight=1.0))
+    now = state(RouteMember("pump", 2, weight=1.0), epoch=4)
     (found,) = wanted_changes("pump", 1, [2], {"restore": [before]}, [now])
     assert found.strategy == "choice"
     assert set(found.members) == {ONE, OTHER}
@@ -58,8 +58,17 @@ def test_a_rollback_restores_weights_and_strategy_from_before() -> None:
 
 def test_a_route_that_was_changed_by_hand_since_is_not_restored() -> None:
     before = as_before(state(ONE, OTHER))
-    by_hand = state(RouteMember("valve", 4))
+    by_hand = state(RouteMember("valve", 4), epoch=5)
     assert wanted_changes("pump", 1, [2], {"restore": [before]}, [by_hand]) == []
+    mixed = state(RouteMember("pump", 2), RouteMember("valve", 4), epoch=5)
+    (found,) = wanted_changes("pump", 1, [2], {"restore": [before]}, [mixed])
+    assert set(found.members) == {RouteMember("pump", 1), RouteMember("valve", 4)}, "only who is withdrawn is replaced"
+
+
+def test_going_back_further_restores_no_route_that_has_another_version() -> None:
+    before = as_before(state(RouteMember("pump", 3)))
+    (found,) = wanted_changes("pump", 1, [2], {"restore": [before]}, [state(RouteMember("pump", 2), epoch=4)])
+    assert found.members == (RouteMember("pump", 1),)
 
 
 def decision(sequence: int, version: int, *replaced: int, kind: str = "promote") -> StageChange:
