@@ -93,9 +93,10 @@ def write(connection: psycopg.Connection, entries: Iterable[Entry]) -> None:
         (e.name, e.kind, e.pipeline, e.place, e.fingerprint, e.state, e.sql, e.built_rows, e.built_seconds) for e in written
     ]
     if rows:
+        # First the history: what the ledger has as applied is not written again, so a run that is cut off here would leave a gap.
+        _remember(connection, [entry for entry in written if entry.state == "applied" and entry.sql])
         insert_rows(connection, TABLE, rows, (*_FIELDS, *(name for name, _ in _LATER)))
         connection.execute("FLUSH")
-        _remember(connection, [entry for entry in written if entry.state == "applied" and entry.sql])
 
 
 def history(connection: psycopg.Connection, name: str) -> list[tuple[str, str, str, datetime]]:
