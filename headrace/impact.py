@@ -23,6 +23,7 @@ from features.declaration import FeatureView
 from iceberg.evolution import Step
 from iceberg.registry import ModelVersion
 from iceberg.tables import DEFINITIONS
+from iceberg.training_data import source_of
 from pipelines import sqltext
 from pipelines.snapshot import Snapshot
 
@@ -104,15 +105,15 @@ def _on_models(identifier: str, step: Step, models: Sequence[ModelVersion], view
     for model in models:
         if step.column not in model.signature.feature_names:
             continue
-        trained_on = str(model.training_data.get("table") or "")
-        here = trained_on in (identifier, identifier.removeprefix("lake."))
-        if not here and (trained_on or step.column not in features):
+        source = source_of(model.training_data)
+        if source is None:
+            if step.column not in features:
+                continue
+            why = "its features come from here"
+        elif source.table == identifier:
+            why = f"trained on it at snapshot {source.snapshot or 'unknown'}"
+        else:
             continue
-        why = (
-            f"trained on it at snapshot {model.training_data.get('snapshot', 'unknown')}"
-            if here
-            else "its features come from here"
-        )
         if step.kind == "widen":
             yield Effect("model", model.reference, "keeps", f"takes `{step.column}` ({why})")
         else:

@@ -22,6 +22,7 @@ from headrace.lineage.graph import Graph
 from headrace.lineage.sources import Database, Lake, Row
 from headrace.lineage.upstream import Upstream, describe_model, labels, members, parse_moment, within
 from iceberg.predicates import all_of, equals
+from iceberg.training_data import source_of
 
 _MODEL = re.compile(r"([^@]+)@(\d+)")
 _EVENT = re.compile(r"([^/]+)/(\d+)/(\d+)")
@@ -136,11 +137,10 @@ class Downstream:
         self._list(graph, node, "answered", found)
 
     def _of_snapshot(self, graph: Graph, table: str, snapshot: str) -> None:
+        asked = source_of({"table": table, "snapshot": snapshot})
         graph.add("snapshot", f"{table}@{snapshot}")
         for (name, version), model in sorted(self.lake.models.items()):
-            data = model.training_data
-            used = str(data.get("snapshot", data.get("snapshot_id")))
-            if used == snapshot and str(data.get("table")) in (table, table.removeprefix("lake.")):
+            if source_of(model.training_data) == asked:
                 node = graph.add("model", f"{name}@{version}")
                 graph.link(node, "trained on", graph.root)
                 self._of_model(graph, node, name, version)
@@ -153,9 +153,10 @@ class Downstream:
             raise NotFoundError(f"no prediction is about `{entity}` of tenant `{tenant}`")
         graph.add("subject", f"{tenant}/{entity}", predictions=len(rows))
         self._list(graph, graph.root, "is about", rows)
-        tables = {f"features_{row['pipeline']}" for row in rows} | {f"lake.features_{row['pipeline']}" for row in rows}
+        tables = {"lake.predictions", *(f"lake.features_{row['pipeline']}" for row in rows)}
         for (name, version), model in sorted(self.lake.models.items()):
-            if str(model.training_data.get("table")) in {*tables, "predictions", "lake.predictions"}:
+            source = source_of(model.training_data)
+            if source is not None and source.table in tables:
                 node = graph.add("model", f"{name}@{version}")
                 graph.link(node, "trained on a table with", graph.root)
                 describe_model(graph, node, self.lake, name, version)

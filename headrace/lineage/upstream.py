@@ -19,6 +19,7 @@ from core.errors import NotFoundError, UnavailableError
 from headrace.lineage.graph import Graph
 from headrace.lineage.sources import Database, Lake, Row
 from iceberg.predicates import all_of, equals
+from iceberg.training_data import source_of
 
 
 @dataclass
@@ -253,10 +254,9 @@ def describe_model(graph: Graph, model: str, lake: Lake, name: str, version: int
     )
     graph.link(model, "served from", graph.add("artifact", known.artifact_sha256, bytes=known.artifact_bytes))
     data = known.training_data
-    if data.get("table") and data.get("snapshot", data.get("snapshot_id")) is not None:
-        table = str(data["table"])
-        table = table if "." in table else f"lake.{table}"
-        snapshot = graph.add("snapshot", f"{table}@{data.get('snapshot', data.get('snapshot_id'))}", filter=data.get("filter"))
+    source = source_of(data)
+    if source is not None and source.snapshot is not None:
+        snapshot = graph.add("snapshot", f"{source.table}@{source.snapshot}", filter=data.get("filter"))
         graph.link(model, "trained on", snapshot)
     elif data:
         digest = hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from pyiceberg.catalog import Catalog
 
 from iceberg.erasure.selection import Subject
 from iceberg.storage import canonical
+from iceberg.training_data import source_of
 
 _VERSIONS = "registry.model_versions"
 
@@ -59,18 +60,13 @@ def _used(text: str, subject: Subject, touched: Mapping[str, Mapping[str, Any]])
         data = json.loads(text)
     except ValueError:
         data = {}
-    table = str(data.get("table", ""))
-    table = table if "." in table or not table else f"lake.{table}"
-    snapshot = data.get("snapshot", data.get("snapshot_id"))
-    if table in touched:
-        gone = {str(number) for number in touched[table].get("snapshots_to_expire", ())}
-        if snapshot is not None and str(snapshot) in gone:
-            return f"trained on {table} at snapshot {snapshot}, which reaches the subject's rows", {
-                "table": table,
-                "snapshot": snapshot,
-            }
-        if snapshot is None:
-            return f"trained on {table}, of which snapshot is not recorded", None
+    source = source_of(data)
+    if source is not None and source.table in touched:
+        if source.snapshot is None:
+            return f"trained on {source.table}, of which snapshot is not recorded", None
+        if source.snapshot in touched[source.table].get("snapshots_to_expire", ()):
+            reason = f"trained on {source.table} at snapshot {source.snapshot}, which reaches the subject's rows"
+            return reason, {"table": source.table, "snapshot": source.snapshot}
         return None, None
     if subject.name in text:
         return "its notes on training data name the subject", None
